@@ -1,0 +1,169 @@
+"""What a node is: a small class with typed settings, inputs and outputs. No sockets in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from stream.packet import Packet
+
+
+class NodeSettings(BaseModel):
+    """Settings of a node: the keys it has in a pipeline file beside `use`, `from` and `group`.
+
+    Unknown keys are refused. Field descriptions are what `innervate nodes` and the JSON Schema
+    show. Paths are taken from the folder of the pipeline file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """What a stream carries, known before anything runs.
+
+    Attributes
+    ----------
+    kind
+        As `Packet.kind`.
+    shape
+        Of each array; None where it varies (the number of spikes).
+    dtype
+        A numpy dtype name.
+    names
+        Names along the last axis: units, channels, behaviour columns. For `spikes`, the names that
+        unit indices stand for. Empty where nothing has a name.
+    unit
+        Physical unit of the values, such as `Hz` or `count`.
+    period_s
+        Bin width or sample interval in seconds; None for irregular streams.
+    meta
+        What the kind needs beyond that.
+    """
+
+    kind: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    names: tuple[str, ...] = ()
+    unit: str = ""
+    period_s: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Counters:
+    """What a node counts about itself; the run report shows it."""
+
+    def __init__(self) -> None:
+        self.dropped: dict[str, int] = {}
+        self.notes: dict[str, Any] = {}
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count input that was refused or dropped, under a short reason such as `late`."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def note(self, key: str, value: Any) -> None:
+        """Leave a fact for the report under `key`; a later one replaces an earlier one."""
+        self.notes[key] = value
+
+
+@dataclass
+class Context:
+    """What the runtime hands to a node when it opens.
+
+    Attributes
+    ----------
+    name
+        The node's name in the pipeline.
+    inputs
+        The streams linked to it: full stream name (`bins`, `probe.behaviour`) to spec.
+    run_dir
+        Folder of this run, for what a node writes besides its own output files.
+    counters
+        Where to count refused input.
+    pipeline, status_address
+        Name of the pipeline; ZeroMQ address on which the run publishes its statistics, or empty.
+    """
+
+    name: str
+    inputs: Mapping[str, StreamSpec]
+    run_dir: Path
+    counters: Counters = field(default_factory=Counters)
+    pipeline: str = ""
+    status_address: str = ""
+
+
+S = TypeVar("S", bound=NodeSettings)
+
+
+class Node(Generic[S]):
+    """One stage of a pipeline.
+
+    A subclass names itself with `use`, its settings class with `Settings`, and what it takes with
+    `accepts` (kinds of stream; empty for a source). The life of a node: made with its settings
+    (cheap, reads nothing but what `outputs` needs), `outputs` while the pipeline is validated,
+    then in its own process `open`, any number of `process` and `tick`, `finish` when every input
+    has ended, `close`.
+    """
+
+    use: ClassVar[str]
+    summary: ClassVar[str] = ""
+    Settings: ClassVar[type[NodeSettings]] = NodeSettings
+    accepts: ClassVar[frozenset[str]] = frozenset()
+    max_inputs: ClassVar[int | None] = 1
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+        """Return what this node emits for these inputs: output name ("" is the main one) to spec.
+
+        Raises
+        ------
+        ConfigError
+            The inputs do not fit, a file is missing, a device is not there. The caller adds the
+            place in the pipeline file.
+        """
+        return {}
+
+    def writes(self) -> tuple[Path, ...]:
+        """Return the files that this node will write, so that two writers of one are refused."""
+        return ()
+
+    def open(self, context: Context) -> None:
+        """Get ready: load, allocate, warm up. The run starts when every node is open."""
+        self.context = context
+
+    def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
+        """Take one packet of the stream called `stream` and return what it leads to."""
+        return ()
+
+    def due_ns(self) -> int | None:
+        """Return when `tick` wants to be called (`time.monotonic_ns`), None for never."""
+        return None
+
+    def tick(self) -> Iterable[Packet]:
+        """Do what was due. A source makes its packets here."""
+        return ()
+
+    def finish(self) -> Iterable[Packet]:
+        """Return what is left to say after every input has ended."""
+        return ()
+
+    def close(self) -> None:
+        """Release everything and finish files. Called once, also after a failure elsewhere."""
+
+
+class Source(Node[S]):
+    """A node without inputs. It makes packets in `tick` until `finished` is true."""
+
+    finished: bool = False
+
+    def start(self, start_ns: int) -> None:
+        """Begin: every node of the run is ready. `start_ns` is the common start on the host clock.
+
+        Paced sources put their deadlines on it, so that two sources of a run stay in step.
+        """

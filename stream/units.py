@@ -1,0 +1,79 @@
+"""Quantities with units as users write them: `5 ms`, `30 Hz`, `2 MiB`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_QUANTITY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]+)\s*$")
+_SECONDS = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0,
+}  # fmt: skip
+_HERTZ = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
+
+
+def _parse(value: object, units: dict[str, float], example: str) -> float:
+    if isinstance(value, str) and (found := _QUANTITY.match(value)):
+        number, unit = found.groups()
+        if unit in units:
+            return float(number) * units[unit]
+    raise ValueError(
+        f"expected a number with a unit ({', '.join(units)}), such as '{example}', found {value!r}"
+    )
+
+
+def parse_seconds(value: object) -> float:
+    """Return the seconds that a text such as `5 ms` or `1.5 min` stands for.
+
+    Raises
+    ------
+    ValueError
+        The text has no unit of time, or is no number: a bare number is refused, since its unit
+        would be a guess.
+    """
+    return _parse(value, _SECONDS, "5 ms")
+
+
+def parse_hertz(value: object) -> float:
+    """Return the hertz that a text such as `30 Hz` or `1 kHz` stands for.
+
+    Raises
+    ------
+    ValueError
+        The text has no unit of frequency, or is no number.
+    """
+    return _parse(value, _HERTZ, "30 Hz")
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration in the unit that reads best, such as `5 ms`."""
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size and (unit not in ("h", "min") or seconds % size == 0):
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds * 1e9:g} ns"
+
+
+def to_ns(seconds: float) -> int:
+    """Round a duration or a time in seconds to whole nanoseconds."""
+    return round(seconds * 1e9)
+
+
+def _setting(parse: object, example: str) -> tuple[object, ...]:
+    def read(value: object) -> float:
+        # A float comes only from a default written in code; files give text.
+        return value if isinstance(value, float) else parse(value)  # type: ignore[operator]
+
+    return (
+        BeforeValidator(read),
+        PlainSerializer(lambda value: value),
+        WithJsonSchema({"type": "string", "examples": [example]}),
+    )
+
+
+Seconds = Annotated[float, *_setting(parse_seconds, "5 ms")]
+"""A setting in seconds, written with its unit in a pipeline file."""
+
+Hertz = Annotated[float, *_setting(parse_hertz, "30 Hz")]
+"""A setting in hertz, written with its unit in a pipeline file."""
