@@ -103,7 +103,9 @@ class Node(Generic[S]):
     """One stage of a pipeline.
 
     A subclass names itself with `use`, its settings class with `Settings`, and what it takes with
-    `accepts` (kinds of stream; empty for a source). The life of a node: made with its settings
+    `accepts` (kinds of stream; empty for a source, `*` for any). `delivery` is the policy of links
+    into it when the pipeline names none; empty means by kind: frames `latest`, all else
+    `lossless`. The life of a node: made with its settings
     (cheap, reads nothing but what `outputs` needs), `outputs` while the pipeline is validated,
     then in its own process `open`, any number of `process` and `tick`, `finish` when every input
     has ended, `close`.
@@ -114,6 +116,7 @@ class Node(Generic[S]):
     Settings: ClassVar[type[NodeSettings]] = NodeSettings
     accepts: ClassVar[frozenset[str]] = frozenset()
     max_inputs: ClassVar[int | None] = 1
+    delivery: ClassVar[str] = ""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

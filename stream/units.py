@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
 _QUANTITY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]+)\s*$")
 _SECONDS = {
@@ -60,14 +61,15 @@ def to_ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _setting(parse: object, example: str) -> tuple[object, ...]:
-    def read(value: object) -> float:
-        # A float comes only from a default written in code; files give text.
-        return value if isinstance(value, float) else parse(value)  # type: ignore[operator]
+def _setting(parse: Callable[[object], float], example: str) -> tuple[object, ...]:
+    def read(value: object, info: ValidationInfo) -> float:
+        # Code may give plain seconds or hertz; a file must name the unit, else it is a guess.
+        if isinstance(value, float) and not (info.context and info.context.get("from_file")):
+            return value
+        return parse(value)
 
     return (
         BeforeValidator(read),
-        PlainSerializer(lambda value: value),
         WithJsonSchema({"type": "string", "examples": [example]}),
     )
 

@@ -1,0 +1,104 @@
+"""YAML with places: plain values, and the line that each key came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stream.errors import ConfigError
+
+SIZE_LIMIT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Located:
+    """A value read from a YAML file.
+
+    Attributes
+    ----------
+    value
+        Plain Python: dict, list, str, int, float, bool or None.
+    lines
+        Path of keys and indices to the line (from 1) on which that key or item stands.
+    """
+
+    value: Any
+    lines: dict[tuple[str | int, ...], int]
+
+    def line(self, *path: str | int) -> int:
+        """Return the line of the nearest known place on the way to `path`."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return 1
+
+
+def read_yaml(path: Path) -> Located:
+    """Read a YAML file and remember the line of every key.
+
+    Raises
+    ------
+    ConfigError
+        The file is not there, too large, no YAML, has a key twice, or uses aliases.
+    """
+    try:
+        if path.stat().st_size > SIZE_LIMIT_BYTES:
+            raise ConfigError(f"{path}: larger than 1 MiB, which no pipeline file is.")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is no text in UTF-8, so no pipeline file.") from None
+    lines: dict[tuple[str | int, ...], int] = {}
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        value = None if root is None else _plain(loader, root, (), lines, path)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: is not valid YAML: {error.problem}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply for a pipeline file.") from None
+    finally:
+        loader.dispose()
+    return Located(value, lines)
+
+
+def _plain(
+    loader: yaml.SafeLoader,
+    node: yaml.Node,
+    place: tuple[str | int, ...],
+    lines: dict[tuple[str | int, ...], int],
+    path: Path,
+) -> Any:
+    line = node.start_mark.line + 1
+    lines.setdefault(place, line)
+    # An alias is the same node met twice; small files of aliases can unfold to enormous values.
+    if getattr(node, "met", False):
+        raise ConfigError(f"{path}:{line}: YAML aliases (*name) are not used here; write it out.")
+    node.met = True
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(loader.construct_object(key_node))
+            key_line = key_node.start_mark.line + 1
+            if key in result:
+                first = lines[(*place, key)]
+                raise ConfigError(
+                    f"{path}:{key_line}: the key '{key}' stands here and on line {first};"
+                    " keep one of them."
+                )
+            lines[(*place, key)] = key_line
+            result[key] = _plain(loader, value_node, (*place, key), lines, path)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _plain(loader, item, (*place, index), lines, path)
+            for index, item in enumerate(node.value)
+        ]
+    return loader.construct_object(node)
