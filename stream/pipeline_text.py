@@ -52,11 +52,11 @@ def read_yaml(path: Path) -> Located:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is no text in UTF-8, so no pipeline file.") from None
-    lines: dict[tuple[str | int, ...], int] = {}
     loader = yaml.SafeLoader(text)
+    plain = _Plain(loader, path)
     try:
         root = loader.get_single_node()
-        value = None if root is None else _plain(loader, root, (), lines, path)
+        value = None if root is None else plain.read(root, ())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: is not valid YAML: {error.problem}.") from None
@@ -66,39 +66,41 @@ def read_yaml(path: Path) -> Located:
         raise ConfigError(f"{path}: is nested too deeply for a pipeline file.") from None
     finally:
         loader.dispose()
-    return Located(value, lines)
+    return Located(value, plain.lines)
 
 
-def _plain(
-    loader: yaml.SafeLoader,
-    node: yaml.Node,
-    place: tuple[str | int, ...],
-    lines: dict[tuple[str | int, ...], int],
-    path: Path,
-) -> Any:
-    line = node.start_mark.line + 1
-    lines.setdefault(place, line)
-    # An alias is the same node met twice; small files of aliases can unfold to enormous values.
-    if getattr(node, "met", False):
-        raise ConfigError(f"{path}:{line}: YAML aliases (*name) are not used here; write it out.")
-    node.met = True
-    if isinstance(node, yaml.MappingNode):
+class _Plain:
+    def __init__(self, loader: yaml.SafeLoader, path: Path) -> None:
+        self.loader = loader
+        self.path = path
+        self.lines: dict[tuple[str | int, ...], int] = {}
+        self._met: set[int] = set()
+
+    def read(self, node: yaml.Node, place: tuple[str | int, ...]) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(place, line)
+        # An alias is the same node met twice; small files of aliases can unfold to huge values.
+        if id(node) in self._met:
+            raise ConfigError(
+                f"{self.path}:{line}: YAML aliases (*name) are not used here; write it out."
+            )
+        self._met.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*place, index)) for index, item in enumerate(node.value)]
+        return self.loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, place: tuple[str | int, ...]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(loader.construct_object(key_node))
-            key_line = key_node.start_mark.line + 1
+            key = str(self.loader.construct_object(key_node))
+            line = key_node.start_mark.line + 1
             if key in result:
-                first = lines[(*place, key)]
                 raise ConfigError(
-                    f"{path}:{key_line}: the key '{key}' stands here and on line {first};"
-                    " keep one of them."
+                    f"{self.path}:{line}: the key '{key}' stands here and on line"
+                    f" {self.lines[(*place, key)]}; keep one of them."
                 )
-            lines[(*place, key)] = key_line
-            result[key] = _plain(loader, value_node, (*place, key), lines, path)
+            self.lines[(*place, key)] = line
+            result[key] = self.read(value_node, (*place, key))
         return result
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _plain(loader, item, (*place, index), lines, path)
-            for index, item in enumerate(node.value)
-        ]
-    return loader.construct_object(node)

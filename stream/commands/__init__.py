@@ -3,26 +3,112 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from stream.errors import InnervateError, MissingExtraError
 
+# In the order in which a newcomer needs them; commands of other packages follow.
+_ORDER = (
+    "demo", "import", "train", "evaluate", "export", "run", "check", "nodes", "inspect",
+    "recover", "fetch", "bench", "doctor", "schema",
+)  # fmt: skip
+_HELP = {
+    "demo": "Simulated neurons, a shipped model, live rates: see it work in under a minute.",
+    "import": "Turn a recording (MATLAB, NumPy, HDF5, CSV, spike times) into one NWB file.",
+    "train": "Train a model on a recording.",
+    "evaluate": "Measure a trained model and the baselines beside it.",
+    "export": "Write a trained model as one verified .onnx file.",
+    "run": "Run a pipeline live.",
+    "check": "Validate a pipeline file without starting anything.",
+    "nodes": "List the nodes there are, with their settings.",
+    "inspect": "Show the card of a model file.",
+    "recover": "Make a valid NWB file of what a killed run had recorded.",
+    "fetch": "Download a public data set.",
+    "bench": "Measure latency, cost and accuracy on this machine.",
+    "doctor": "Say what this machine has, lacks and how well it keeps time.",
+    "schema": "Print the JSON Schema of pipeline files, for editors.",
+}
 _EXTRA_OF_MODULE = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train",
     "matplotlib": "train", "scipy": "nwb", "pynwb": "nwb", "h5py": "nwb", "hdmf": "nwb",
 }  # fmt: skip
 
 
-class _Commands(click.Group):
-    """Finds commands among entry points and imports one only when it is asked for."""
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="innervate.commands")}
 
-    def _entries(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group="innervate.commands")}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._entries())
+class _Commands(TyperGroup):
+    """Imports a command's file only when that command is called: `--help` stays quick."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        there = _entries()
+        return [*(n for n in _ORDER if n in there), *(n for n in there if n not in _ORDER)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _entries():
+            return None
+        return _command(cmd_name, lambda: None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, _command(name, _load(name)) if name else stub, rest
+
+
+def _command(name: str, function: Callable[..., None]) -> Any:
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    app.command(name, help=_HELP.get(name))(function)
+    return typer.main.get_command(app)
+
+
+def _load(name: str) -> Callable[..., None]:
+    try:
+        function: Callable[..., None] = _entries()[name].load()
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise MissingExtraError(f"innervate {name}", extra) from None
+    return function
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"innervate {version('innervate')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Errors of the project end in one message and its exit code."""
+    app = typer.Typer(
+        cls=_Commands,
+        no_args_is_help=True,
+        add_completion=False,
+        help="Streaming real-time inference: live spikes in, firing rates out.",
+    )
+    app.callback()(_options)
+    try:
+        app(prog_name="innervate")
+    except InnervateError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(error)}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _plain(error: InnervateError) -> str:
+    return str(error).replace("[", r"\[")
