@@ -172,7 +172,8 @@ class _Reader:
         try:
             settings = cls.Settings.model_validate(given, context={"from_file": True})
         except ValidationError as error:
-            first = error.errors()[0]
+            # A misspelt key also makes the right one missing: the misspelling is what helps.
+            first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
             key = str(first["loc"][0]) if first["loc"] else ""
             raise self.error(
                 _setting_message(first, key, cls), "nodes", name, *([key] if key else [])
