@@ -63,7 +63,9 @@ class _Commands(TyperGroup):
 
 def _command(name: str, function: Callable[..., None]) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-    app.command(name, help=_HELP.get(name))(function)
+    # A function that reads its options itself says so in an attribute of click's name.
+    context_settings = getattr(function, "context_settings", None)
+    app.command(name, help=_HELP.get(name), context_settings=context_settings)(function)
     return typer.main.get_command(app)
 
 

@@ -160,7 +160,7 @@ def test_a_mistake_is_named_with_line_node_and_key(load, text: str, says: str) -
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match="nowhere.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_pipeline(Path("nowhere.yaml"))
 
 
