@@ -62,6 +62,9 @@ class Recording:
     segment_starts_s
         Where contiguous stretches begin, ascending, the first at `start_s`. State does not carry
         over from one to the next.
+    segment_stops_s
+        Where each stretch ends, when there are times between them that were not observed; else
+        each lasts until the next begins. Ask `segment_bounds_ns` rather than these two.
     spike_times_s
         Per unit, ascending times in seconds.
     counts, width_s
@@ -73,6 +76,12 @@ class Recording:
         Known firing rates of simulated units, Hz, columns are units.
     trials
         Trials, if there are any.
+    unit_columns
+        Further columns of one value per unit, by name, such as `heldout`.
+    sha256
+        Of the file that it was read from.
+    licence
+        Terms of the data, as its publisher states them.
     """
 
     name: str
@@ -86,6 +95,8 @@ class Recording:
     behaviour: Mapping[str, Series] = field(default_factory=dict)
     true_rates: Series | None = None
     trials: Trials | None = None
+    segment_stops_s: Floats | None = None
+    unit_columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     sha256: str = ""
     licence: str = ""
 
@@ -105,8 +116,7 @@ class Binned:
     segment
         (bins,) number of the segment that each bin belongs to.
     behaviour
-        Name to (bins, d); the mean of the samples inside the bin, or the newest one before its
-        end where none is inside; NaN before the first sample.
+        Name to (bins, d), see `mean_in_bins`.
     columns
         Name to the d column names.
     """
@@ -118,6 +128,37 @@ class Binned:
     segment: NDArray[np.int64]
     behaviour: Mapping[str, Floats]
     columns: Mapping[str, tuple[str, ...]]
+
+
+def segment_bounds_ns(recording: Recording) -> NDArray[np.int64]:
+    """Return start and stop of every contiguous stretch, (segments, 2), half open, in nanoseconds.
+
+    Stretches of binned counts begin and end on the grid of those bins, which has its origin at
+    the start of the recording.
+
+    Raises
+    ------
+    RecordingError
+        A stretch of binned counts begins or ends inside a bin.
+    """
+    starts_s = np.asarray(recording.segment_starts_s, dtype=np.float64)
+    stops_s = (
+        np.append(starts_s[1:], recording.stop_s)
+        if recording.segment_stops_s is None
+        else np.asarray(recording.segment_stops_s, dtype=np.float64)
+    )
+    bounds_s = np.stack([starts_s, stops_s], axis=1)
+    if recording.width_s is None:
+        return np.round(bounds_s * 1e9).astype(np.int64)
+    bins = (bounds_s - recording.start_s) / recording.width_s
+    whole = np.round(bins)
+    if len(bins) and np.max(np.abs(bins - whole)) > 1e-3:
+        raise RecordingError(
+            f"{recording.name}: a segment begins or ends inside a bin of"
+            f" {format_seconds(recording.width_s)}; segments of binned counts must lie on the grid"
+            f" of the bins, which starts at {recording.start_s:g} s."
+        )
+    return to_ns(recording.start_s) + whole.astype(np.int64) * to_ns(recording.width_s)
 
 
 def bin_edges_ns(start_ns: int, stop_ns: int, width_ns: int) -> NDArray[np.int64]:
@@ -141,33 +182,31 @@ def bin_recording(recording: Recording, width_s: float) -> Binned:
         The recording's own bins do not fit into bins of this width, or no bin results.
     """
     width_ns = to_ns(width_s)
-    bounds_ns = np.array(
-        [to_ns(t) for t in (*recording.segment_starts_s, recording.stop_s)], dtype=np.int64
-    )
-    edges = [
-        bin_edges_ns(int(a), int(b), width_ns)
-        for a, b in zip(bounds_ns[:-1], bounds_ns[1:], strict=True)
-    ]
-    starts_ns = np.concatenate([e[:-1] for e in edges])
-    segment = np.concatenate([np.full(len(e) - 1, i, np.int64) for i, e in enumerate(edges)])
-    if not len(starts_ns):
+    if width_ns <= 0:
+        raise RecordingError(f"A bin must be longer than 0 s, found {width_s:g} s.")
+    bounds_ns = segment_bounds_ns(recording)
+    edges = [bin_edges_ns(int(start), int(stop), width_ns) for start, stop in bounds_ns]
+    n_bins = np.array([len(e) - 1 for e in edges])
+    if not n_bins.sum():
         raise RecordingError(
             f"{recording.name}: no bin of {format_seconds(width_s)} fits into any segment of the"
             " recording; choose a smaller width."
         )
+    starts_ns = np.concatenate([e[:-1] for e in edges])
     counts = (
         _count_times(recording.spike_times_s, starts_ns, width_ns)
         if recording.spike_times_s is not None
         else _sum_counts(recording, edges, width_ns)
     )
+    since_ns = np.repeat(bounds_ns[:, 0], n_bins)
     return Binned(
         units=recording.units,
         counts=counts,
         width_s=width_s,
         starts_ns=starts_ns,
-        segment=segment,
+        segment=np.repeat(np.arange(len(edges)), n_bins),
         behaviour={
-            name: mean_in_bins(series, starts_ns, width_ns)
+            name: mean_in_bins(series, starts_ns, width_ns, since_ns)
             for name, series in recording.behaviour.items()
         },
         columns={name: series.columns for name, series in recording.behaviour.items()},
@@ -189,7 +228,8 @@ def _count_times(
 def _sum_counts(
     recording: Recording, edges: list[NDArray[np.int64]], width_ns: int
 ) -> NDArray[np.float32]:
-    assert recording.counts is not None and recording.width_s is not None
+    assert recording.counts is not None
+    assert recording.width_s is not None
     own_ns = to_ns(recording.width_s)
     if width_ns % own_ns:
         raise RecordingError(
@@ -201,24 +241,42 @@ def _sum_counts(
     origin_ns = to_ns(recording.start_s)
     parts = []
     for e in edges:
-        first = round((int(e[0]) - origin_ns) / own_ns)
+        first = (int(e[0]) - origin_ns) // own_ns
         rows = recording.counts[first : first + (len(e) - 1) * factor]
         parts.append(rows.reshape(len(e) - 1, factor, -1).sum(axis=1, dtype=np.float32))
     return np.concatenate(parts)
 
 
-def mean_in_bins(series: Series, starts_ns: NDArray[np.int64], width_ns: int) -> Floats:
-    """Return the value of a signal for each bin, (bins, d); see `Binned.behaviour`."""
-    times_ns = np.round(series.times_s * 1e9).astype(np.int64)
+def mean_in_bins(
+    series: Series,
+    starts_ns: NDArray[np.int64],
+    width_ns: int,
+    since_ns: NDArray[np.int64] | None = None,
+) -> Floats:
+    """Return the value of a signal for each bin, (bins, d).
+
+    It is the mean of the samples inside the bin, NaN if one of them is NaN. Where no sample is
+    inside, it is the newest one before the bin, or NaN if there is none, or none since
+    `since_ns` (bins,), where the bin's segment began.
+    """
+    times_ns = np.round(np.asarray(series.times_s) * 1e9).astype(np.int64)
+    n_samples, n_columns = series.values.shape
+    if not n_samples:
+        return np.full((len(starts_ns), n_columns), np.nan)
     first = np.searchsorted(times_ns, starts_ns, side="left")
     last = np.searchsorted(times_ns, starts_ns + width_ns, side="left")
-    total = np.concatenate(
-        [np.zeros((1, series.values.shape[1])), np.cumsum(series.values, axis=0)]
-    )
-    inside = (last - first)[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (total[last] - total[first]) / inside
-    held = series.values[np.maximum(last - 1, 0)].copy()
-    held[last == 0] = np.nan
-    # One sample inside is taken as it stands: the difference of sums would round it.
-    return np.where(inside > 1, mean, held)
+    newest = np.maximum(last - 1, 0)
+    values = np.array(series.values[newest], dtype=np.float64)
+    missing = last == 0
+    if since_ns is not None:
+        missing |= times_ns[newest] < since_ns
+    values[missing] = np.nan
+    several = last - first > 1
+    # reduceat sums [first, last) at even places and what lies between bins at odd ones; the
+    # added row lets `last` be the number of samples.
+    padded = np.concatenate([series.values, np.zeros((1, n_columns))])
+    ends = np.stack([first[several], last[several]], axis=1)
+    if len(ends):
+        totals = np.add.reduceat(padded, ends.ravel(), axis=0)[::2]
+        values[several] = totals / (ends[:, 1] - ends[:, 0])[:, None]
+    return values
