@@ -46,8 +46,9 @@ Heads (state `delayed`, (K, F), a queue of features, only with look_ahead K > 0)
     rates   = exp(y[:n_out]) / width_s                                       Hz
     behaviour = y[n_out:] * behaviour_std + behaviour_mean
 
-At a new segment every state is filled with 0 and p = 0. With look-ahead the output of bin t
-describes bin t - K, and the first K outputs of a segment describe nothing.
+`input_mean` and the other scales are buffers of the submodule `scales`. At a new segment every
+state is filled with 0 and p = 0. With look-ahead the output of bin t describes bin t - K, and the
+first K outputs of a segment describe nothing.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.spikes.network import Scales, start_at_mean_rates
 
 Spatial = Literal["none", "frozen", "recursive", "exact"]
 
@@ -266,30 +269,23 @@ class Layer(nn.Module):
 
 
 class StreamingSTNDT(nn.Module):
-    """The network; `forward` runs whole stretches, `step` one bin with a state.
-
-    `input_mean` and `input_std` (n_in,) standardise log1p counts; `behaviour_mean` and
-    `behaviour_std` (D,) bring decoded signals to physical units. `fit_scales` sets them.
-    """
-
-    input_mean: Tensor
-    input_std: Tensor
-    behaviour_mean: Tensor
-    behaviour_std: Tensor
+    """The network; `forward` runs whole stretches, `step` one bin with a state."""
 
     def __init__(self, config: StreamingConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("input_mean", torch.zeros(config.n_in))
-        self.register_buffer("input_std", torch.ones(config.n_in))
-        self.register_buffer("behaviour_mean", torch.zeros(config.behaviour))
-        self.register_buffer("behaviour_std", torch.ones(config.behaviour))
+        self.scales = Scales(config.n_in, config.behaviour)
         self.embed = nn.Linear(config.features, config.n_out)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.n_out)
         self.head = nn.Linear(config.n_out + config.features, config.n_out + config.behaviour)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.zeros_(self.head.weight)
+
+    def calibrate(self, counts: Tensor, inputs: Tensor, behaviour: Tensor) -> None:
+        """Take scales and starting rates from training data; see `RateNetwork.calibrate`."""
+        self.scales.calibrate(counts[:, inputs], behaviour)
+        start_at_mean_rates(self.head, counts)
 
     def forward(
         self, counts: Tensor, segment: Tensor, keep: Tensor | None = None
@@ -314,9 +310,7 @@ class StreamingSTNDT(nn.Module):
             (batch, bins, behaviour), physical units.
         """
         c = self.config
-        v = (torch.log1p(counts) - self.input_mean) / self.input_std
-        if keep is not None:
-            v = v * keep
+        v = self.scales.standardise(counts, keep)
         f = torch.cat([v, self._averages(v, segment)], dim=-1)
         z = self.dropout(self.embed(f))
         for layer in self.layers:
@@ -326,7 +320,7 @@ class StreamingSTNDT(nn.Module):
             before = functional.pad(segment, (c.look_ahead, 0), value=-1)[:, : f.shape[1]]
             f = late * (before == segment)[..., None]
         y = self.head(torch.cat([self.dropout(self.norm(z)), self.dropout(f)], dim=-1))
-        return y[..., : c.n_out], y[..., c.n_out :] * self.behaviour_std + self.behaviour_mean
+        return y[..., : c.n_out], self.scales.physical(y[..., c.n_out :])
 
     def _averages(self, v: Tensor, segment: Tensor) -> Tensor:
         decay = self._decay(v)
@@ -336,13 +330,17 @@ class StreamingSTNDT(nn.Module):
         for t0 in range(0, v.shape[1], _BLOCK):
             ids = segment[:, t0 : t0 + _BLOCK]
             kernel, carry = _decay_kernel(decay, ids, last)
-            averages = kernel @ v[:, None, t0 : t0 + _BLOCK] + carry[..., None] * average[:, :, None]
+            averages = (
+                kernel @ v[:, None, t0 : t0 + _BLOCK] + carry[..., None] * average[:, :, None]
+            )
             parts.append(averages)
             average, last = averages[:, :, -1], ids[:, -1]
         return torch.cat(parts, dim=2).transpose(1, 2).flatten(2)
 
     def _decay(self, like: Tensor) -> Tensor:
-        return torch.exp(-1.0 / torch.tensor(self.config.taus, dtype=like.dtype, device=like.device))
+        return torch.exp(
+            -1.0 / torch.tensor(self.config.taus, dtype=like.dtype, device=like.device)
+        )
 
     def start(self) -> StreamingState:
         """Return the state at the start of a segment."""
@@ -372,7 +370,7 @@ class StreamingSTNDT(nn.Module):
         c = self.config
         if c.spatial == "exact":
             raise ValueError("exact spatial attention is for comparison and cannot be stepped")
-        v = (torch.log1p(counts) - self.input_mean) / self.input_std
+        v = self.scales.standardise(counts)
         decay = self._decay(v)[:, None]
         average = decay * state.average + (1 - decay) * v
         f = torch.cat([v, average.flatten()])
@@ -386,8 +384,7 @@ class StreamingSTNDT(nn.Module):
         following = StreamingState(
             state.position + 1, average, state.key, state.value, gram, queue[1:]
         )
-        behaviour = y[c.n_out :] * self.behaviour_std + self.behaviour_mean
-        return y[: c.n_out], behaviour, following
+        return y[: c.n_out], self.scales.physical(y[c.n_out :]), following
 
 
 def _decay_kernel(decay: Tensor, ids: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ def _network(**settings: object) -> StreamingSTNDT:
     # Fresh heads are zero; random weights everywhere make the comparison mean something.
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    network.behaviour_mean.normal_()
+    network.scales.behaviour_mean.normal_()
     return network
 
 
