@@ -1,0 +1,1 @@
+"""Nodes that serve any system: a model, a view, a tap."""

@@ -1,0 +1,304 @@
+"""A model file at work: an ONNX Runtime session that hands its own state from step to step."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from stream.errors import ModelError
+from stream.model_file import METADATA_KEY, Contract
+
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
+"""How a device is written: `auto` (a GPU when one works, else the CPU), `cpu`, `cuda`, `cuda:1`."""
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
+    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8", "tensor(bool)": "bool",
+}  # fmt: skip
+
+
+def read_contract(path: Path) -> Contract:
+    """Read the contract of a model file."""
+    try:
+        meta = ort.InferenceSession(path, providers=[_CPU]).get_modelmeta().custom_metadata_map
+        return msgspec.json.decode(meta[METADATA_KEY], type=Contract)
+    except Exception as error:
+        raise ModelError(f"{path} is no model file ({_first_line(error)}).") from None
+
+
+class StreamingSession:
+    """Runs a model file one step at a time; its state stays in here.
+
+    Evaluation and the `model` node both step through this class, so what is evaluated is what
+    runs live. Inputs, outputs and states are bound once to buffers that live as long as the
+    session. A state that was verified to work in place has one buffer; the others have two, which
+    swap roles every step.
+
+    Parameters
+    ----------
+    path
+        An `.onnx` file with a contract.
+    device
+        See `DEVICE_PATTERN`.
+    threads
+        Threads inside one operator. One suits a step of a few hundred channels.
+
+    Attributes
+    ----------
+    contract
+        What the file says of itself.
+    sha256
+        Of the file, as hexadecimal text.
+    providers
+        ONNX Runtime's execution providers as the session reports them, the preferred one first.
+    fallback
+        Why `auto` did not take the GPU; empty when it did or was not asked to.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, has no contract, is not what its contract says, or asks for a
+        device that does not work.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto", threads: int = 1) -> None:
+        path = Path(path)
+        self.contract: Contract = read_contract(path)
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        try:
+            self._session, log = open_session(model, device, threads)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        gpu = _CUDA in self.providers
+        self.fallback = "" if gpu or device == "cpu" else _reason(log)
+        if device.startswith("cuda") and not gpu:
+            raise ModelError(
+                f"{path}: device '{device}' was asked for, but ONNX Runtime runs the model on"
+                f" {', '.join(self.providers)} ({_reason(log)}); repair the CUDA installation"
+                " (`innervate doctor` shows what works) or set device: cpu."
+            )
+        self._check_graph(path)
+        self._inputs: list[tuple[str, _Tensor]] = []
+        self._outputs: list[tuple[str, _Tensor]] = []
+        self._starts: list[tuple[_Tensor, NDArray[Any]]] = []
+        self._binding, self._other = self._bind(_device_id(device) if gpu else None)
+        self.reset()
+
+    def reset(self) -> None:
+        """Put the start values into every state, as at the start of a segment."""
+        for tensor, start in self._starts:
+            tensor.write(start)
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run one step and carry the state on.
+
+        Parameters
+        ----------
+        inputs
+            For each input of the contract, by name, an array of its shape and dtype.
+
+        Returns
+        -------
+        dict
+            For each output of the contract, by name, a new array of its shape and dtype.
+
+        Raises
+        ------
+        ModelError
+            An array has another shape or dtype, or ONNX Runtime failed; the state is then undefined
+            until `reset`.
+        """
+        for name, tensor in self._inputs:
+            values = inputs[name]
+            if values.shape != tensor.array.shape or values.dtype != tensor.array.dtype:
+                raise ModelError(
+                    f"input '{name}' of {self.contract.name} takes {tensor.array.dtype}"
+                    f" {list(tensor.array.shape)}, found {values.dtype} {list(values.shape)}."
+                )
+            tensor.write(values)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base.
+            raise ModelError(
+                f"{self.contract.name}: a step failed ({_first_line(error)})."
+            ) from None
+        self._binding, self._other = self._other, self._binding
+        return {name: tensor.array.copy() for name, tensor in self._outputs}
+
+    def _check_graph(self, path: Path) -> None:
+        """Refuse a graph whose tensors are not those of the contract."""
+        contract = self.contract
+        wanted_inputs = {p.name: (p.dtype, p.shape) for p in contract.inputs}
+        wanted_inputs |= {s.input: (s.dtype, s.shape) for s in contract.states}
+        wanted_outputs = {p.name: (p.dtype, p.shape) for p in contract.outputs}
+        wanted_outputs |= {s.output: (s.dtype, s.shape) for s in contract.states}
+        graph_inputs = {t.name: t for t in self._session.get_inputs()}
+        graph_outputs = {t.name: t for t in self._session.get_outputs()}
+        for what, wanted, there in (
+            ("input", wanted_inputs, graph_inputs),
+            ("output", wanted_outputs, graph_outputs),
+        ):
+            for name, (dtype, shape) in wanted.items():
+                if name not in there:
+                    raise ModelError(
+                        f"{path}: the contract names {what} '{name}', the graph has"
+                        f" {', '.join(there) or 'none'}; export the model again."
+                    )
+                found = there[name]
+                fits = len(found.shape) == len(shape) and all(
+                    not isinstance(size, int) or size == wanted_size
+                    for size, wanted_size in zip(found.shape, shape, strict=True)
+                )
+                if not fits or _DTYPES.get(found.type) != dtype:
+                    raise ModelError(
+                        f"{path}: {what} '{name}' is {dtype} {list(shape)} in the contract and"
+                        f" {found.type} {found.shape} in the graph; export the model again."
+                    )
+        for name in graph_inputs.keys() - wanted_inputs.keys():
+            raise ModelError(
+                f"{path}: the graph has an input '{name}' that the contract does not mention;"
+                " export the model again."
+            )
+
+    def _bind(self, gpu: int | None) -> tuple[ort.IOBinding, ort.IOBinding]:
+        """Make the buffers, and a binding for each of the two roles that they take in turn."""
+        contract = self.contract
+        self._inputs = [(p.name, _Tensor(p.shape, p.dtype, gpu)) for p in contract.inputs]
+        # Outputs stay on the host: ONNX Runtime copies them there at the end of a run.
+        self._outputs = [(p.name, _Tensor(p.shape, p.dtype, None)) for p in contract.outputs]
+        bindings = (self._session.io_binding(), self._session.io_binding())
+        for binding in bindings:
+            for name, tensor in self._inputs:
+                binding.bind_ortvalue_input(name, tensor.value)
+            for name, tensor in self._outputs:
+                binding.bind_ortvalue_output(name, tensor.value)
+        for state in contract.states:
+            first = _Tensor(state.shape, state.dtype, gpu)
+            # In place was verified with the CPU's kernels only.
+            in_place = state.in_place and gpu is None
+            second = first if in_place else _Tensor(state.shape, state.dtype, gpu)
+            start = np.full(state.shape, state.start, state.dtype)
+            self._starts += [(first, start), (second, start)]
+            for binding, (old, new) in zip(
+                bindings, ((first, second), (second, first)), strict=True
+            ):
+                binding.bind_ortvalue_input(state.input, old.value)
+                binding.bind_ortvalue_output(state.output, new.value)
+        return bindings
+
+
+class _Tensor:
+    """A buffer bound to the session: host memory that `array` sees, or memory of a GPU.
+
+    The GPU part follows ONNX Runtime's documentation and has not been measured yet.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, gpu: int | None) -> None:
+        self.array = np.zeros(shape, dtype)
+        self._on_host = gpu is None
+        if gpu is None:
+            self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
+        else:
+            self.value = ort.OrtValue.ortvalue_from_numpy(self.array, "cuda", gpu)
+
+    def write(self, values: NDArray[Any]) -> None:
+        if self._on_host:
+            np.copyto(self.array, values)
+        else:
+            self.value.update_inplace(values)
+
+
+def open_session(model: bytes, device: str, threads: int) -> tuple[ort.InferenceSession, str]:
+    """Make an ONNX Runtime session for single steps, and return what it logged meanwhile.
+
+    Whether the GPU was taken stands in `get_providers()`: ONNX Runtime falls back without raising.
+
+    Raises
+    ------
+    ModelError
+        The bytes are no model that ONNX Runtime can run, or `device` is not written as
+        `DEVICE_PATTERN` says.
+    """
+    if not re.match(DEVICE_PATTERN, device):
+        raise ModelError(f"there is no device '{device}'; write auto, cpu, cuda or cuda:1.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads burn a core for a moment after every step and gain nothing measurable.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # What goes wrong in a run is raised; the log would only repeat it on the terminal.
+    options.log_severity_level = 4
+    providers: list[Any] = [_CPU]
+    with captured_output() as log:
+        try:
+            if device != "cpu" and _CUDA in ort.get_available_providers():
+                ort.preload_dlls()
+                providers.insert(0, (_CUDA, {"device_id": str(_device_id(device))}))
+            session = ort.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base.
+            raise ModelError(f"ONNX Runtime cannot load it ({_first_line(error)}).") from None
+    return session, log.getvalue()
+
+
+@contextlib.contextmanager
+def captured_output() -> Iterator[io.StringIO]:
+    """Collect what Python and native code write to stdout and stderr inside the block.
+
+    Native libraries write to file descriptor 2 itself, so that is what is redirected. Not for use
+    while other threads write there.
+    """
+    text = io.StringIO()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(text):
+                yield text
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            text.write(file.read().decode(errors="replace"))
+
+
+def _device_id(device: str) -> int:
+    return int(device.partition(":")[2] or 0)
+
+
+def _reason(log: str) -> str:
+    """Pick from a log of ONNX Runtime why a GPU could not be used."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    for pattern in (r"with error: (.+)", r"(CUDA failure .+?)[;\n]", r"(Failed to create .+?)\. "):
+        if found := re.search(pattern, plain):
+            return found[1].strip()
+    if _CUDA not in ort.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA"
+    return plain.strip().splitlines()[-1][:200] if plain.strip() else "it does not say why"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
