@@ -1,0 +1,416 @@
+"""The append-only log that `record` writes while a run goes on, and its reader.
+
+A log is a row of records, each one packet as it lies on the wire (stream name, msgpack header,
+raw payload; see `stream.packet`) behind a head of 22 bytes:
+
+====== ==== ==========================================================
+offset type content
+====== ==== ==========================================================
+0      4 s  marker F7 69 6E 76
+4      u16  bytes of the stream name
+6      u32  bytes of the header
+10     u32  bytes of the payload
+14     u32  CRC-32 of stream name, header and payload
+18     u32  CRC-32 of the 18 bytes before
+====== ==== ==========================================================
+
+All little endian. `sent_ns` of the header is the host time at which the packet came to the
+recorder. The first record has an empty stream name and the kind `record.start`, its payload is
+JSON that says what the streams are; a run that ended in order leaves a last one, `record.end`.
+
+A record that was written was handed to the operating system: killing the process loses none. Once
+a second the file is forced to the disk, so that a power cut costs about a second. A kill or a full
+disk may leave an unfinished record at the end; the reader leaves it out and counts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import shutil
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stream.errors import RecordingError, WireError
+from stream.node import StreamSpec
+from stream.packet import (
+    HEADER_LIMIT_BYTES,
+    PAYLOAD_LIMIT_BYTES,
+    Packet,
+    decode_header,
+    encode,
+    to_packet,
+)
+
+LOG_FORMAT = 1
+START = "record.start"
+END = "record.end"
+_REFUSED = "record.refused"
+_MARKER = b"\xf7inv"
+_LENGTHS = struct.Struct("<4sHIII")
+_CRC = struct.Struct("<I")
+_HEAD_BYTES = _LENGTHS.size + _CRC.size
+_SYNC_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One packet of a log.
+
+    Attributes
+    ----------
+    stream
+        Full name of the stream that it came on.
+    packet
+        The packet; its array lies in the mapped file and is read only.
+    arrival_ns
+        Host time (`time.monotonic_ns`) at which the recorder got it.
+    refused
+        Why the recorder did not keep the packet's data, which is then empty; "" for all that
+        was kept.
+    """
+
+    stream: str
+    packet: Packet
+    arrival_ns: int
+    refused: str = ""
+
+
+class LogWriter:
+    """Appends packets to a new log.
+
+    Parameters
+    ----------
+    path
+        The log; it must not exist.
+    streams
+        The streams that are recorded.
+    about
+        What else a reader should know, JSON values only.
+
+    Raises
+    ------
+    RecordingError
+        The file exists or cannot be created.
+    """
+
+    def __init__(
+        self, path: Path, streams: Mapping[str, StreamSpec], about: Mapping[str, Any]
+    ) -> None:
+        self.path = path
+        self.bytes = 0
+        self.packets = 0
+        self._sync_error: OSError | None = None
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            raise RecordingError(
+                f"{path} exists: an earlier run was cut off before it closed its recording. Make"
+                f" an NWB file of it with `innervate recover {path}`, or move it away."
+            ) from None
+        except OSError as error:
+            raise RecordingError(f"{path} cannot be created: {error.strerror}.") from None
+        # Tells `recover` that the run still goes on; the system drops it when the process dies.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._write_json(START, {"format": LOG_FORMAT, "streams": dict(streams), **about})
+        self._stop = threading.Event()
+        self._syncer = threading.Thread(target=self._sync, name="record-sync", daemon=True)
+        self._syncer.start()
+
+    def write(self, stream: str, packet: Packet, arrival_ns: int) -> None:
+        """Append one packet. When this returns, killing the process does not lose it.
+
+        Raises
+        ------
+        RecordingError
+            The disk is full or fails. The log ends with the packet before this one.
+        """
+        self._append(encode(stream, packet, arrival_ns))
+        self.packets += 1
+
+    def write_refused(self, stream: str, packet: Packet, arrival_ns: int, reason: str) -> None:
+        """Note that a packet came which is not kept; raises as `write` does."""
+        nothing = Packet(
+            kind=packet.kind, data=np.empty(0, np.uint8), t_ns=packet.t_ns,
+            source_ns=packet.source_ns, source_end_ns=packet.source_end_ns,
+            segment=packet.segment, gap=packet.gap, seq=packet.seq, meta={_REFUSED: reason},
+        )  # fmt: skip
+        self._append(encode(stream, nothing, arrival_ns))
+
+    def close(self, end: Mapping[str, Any]) -> None:
+        """Append what there is to say at the end, force all to the disk and close.
+
+        Raises
+        ------
+        RecordingError
+            The disk is full or fails; the log is closed all the same.
+        """
+        try:
+            self._write_json(END, end)
+            os.fsync(self._fd)
+        except OSError as error:
+            raise self._failure(error) from None
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file as it stands, after a failure."""
+        self._stop.set()
+        self._syncer.join()
+        os.close(self._fd)
+
+    def _write_json(self, kind: str, content: Mapping[str, Any]) -> None:
+        text = np.frombuffer(msgspec.json.encode(content), np.uint8)
+        self._append(
+            encode("", Packet(kind=kind, data=text, t_ns=0, source_ns=0, source_end_ns=0), 0)
+        )
+
+    def _append(self, frames: list[bytes | memoryview]) -> None:
+        if self._sync_error:
+            raise self._failure(self._sync_error)
+        stream, header, payload = frames
+        if len(header) > HEADER_LIMIT_BYTES or len(payload) > PAYLOAD_LIMIT_BYTES:
+            raise RecordingError(
+                f"{self.path}: a packet with a header of {len(header)} bytes and a payload of"
+                f" {len(payload)} came, the limits are {HEADER_LIMIT_BYTES} and"
+                f" {PAYLOAD_LIMIT_BYTES}."
+            )
+        crc = zlib.crc32(payload, zlib.crc32(header, zlib.crc32(stream)))
+        lengths = _LENGTHS.pack(_MARKER, len(stream), len(header), len(payload), crc)
+        pieces = [lengths, _CRC.pack(zlib.crc32(lengths)), *frames]
+        size = sum(map(len, pieces))
+        try:
+            written = os.writev(self._fd, pieces)
+            if written < size:
+                rest = memoryview(b"".join(pieces))[written:]
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.bytes)
+                os.lseek(self._fd, self.bytes, os.SEEK_SET)
+            raise self._failure(error) from None
+        self.bytes += size
+
+    def _sync(self) -> None:
+        synced = 0
+        while not self._stop.wait(_SYNC_PERIOD_S):
+            if self.bytes == synced:
+                continue
+            synced = self.bytes
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                self._sync_error = error
+                return
+
+    def _failure(self, error: OSError) -> RecordingError:
+        return RecordingError(
+            f"recording to {self.path} stopped: {error.strerror} ({free_space(self.path)}). What"
+            f" was recorded up to then is safe in {self.path}. Make room, then turn it into an NWB"
+            f" file with `innervate recover {self.path}`."
+        )
+
+
+def free_space(path: Path) -> str:
+    """Say how much room the disk has on which `path` lies, such as `1.2 GB free`."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        return f"free space unknown: {error.strerror}"
+    return f"{format_bytes(free)} free on its disk"
+
+
+def format_bytes(size: float) -> str:
+    """Write a number of bytes as people read it, such as `1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"
+
+
+class LogReader:
+    """Iterates over the packets of a log, past any damage.
+
+    Each iteration reads the file anew and sets the attributes below, which are complete when it
+    has come to its end.
+
+    Attributes
+    ----------
+    start
+        What the recorder said at the start; empty when that record is damaged.
+    streams
+        The streams that it said it would record.
+    end
+        What it said when it closed in order; None for a run that was cut off.
+    packets
+        Packets that were read.
+    lost_bytes
+        Bytes that belong to no intact record, wherever they lie.
+    torn_bytes
+        Those of them at the end of the file: an unfinished record.
+    damaged
+        Stretches of lost bytes before the end.
+
+    Raises
+    ------
+    RecordingError
+        The file cannot be read, is empty, or holds no intact record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start: dict[str, Any] = {}
+        self.streams: dict[str, StreamSpec] = {}
+        self.end: dict[str, Any] | None = None
+        self._names: dict[bytes, str] = {}
+        self._reset()
+        try:
+            with path.open("rb") as file:
+                self.size = os.fstat(file.fileno()).st_size
+                if not self.size:
+                    raise RecordingError(
+                        f"{path} is empty: the run was cut off before it recorded anything."
+                    )
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise RecordingError(
+                f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
+            ) from None
+        self._view = memoryview(self._map)
+        first = next(self._intact(), None)
+        if first is None:
+            raise RecordingError(f"{path} is no log of a recording: no intact record is in it.")
+        self._note(first)
+
+    def __iter__(self) -> Iterator[Logged]:
+        """Yield the packets in the order in which they came."""
+        self._reset()
+        for record in self._intact():
+            if record.stream:
+                self.packets += 1
+                yield record
+            else:
+                self._note(record)
+
+    def _reset(self) -> None:
+        self.packets = self.lost_bytes = self.torn_bytes = self.damaged = 0
+
+    def _note(self, record: Logged) -> None:
+        """Take over what the recorder says of itself; others' records without a stream say none."""
+        text = record.packet.data.tobytes()
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            if not record.stream and record.packet.kind == START:
+                start = msgspec.json.decode(text, type=dict[str, Any])
+                streams = msgspec.convert(start.pop("streams", {}), dict[str, StreamSpec])
+                self.start, self.streams = start, streams
+            elif not record.stream and record.packet.kind == END:
+                self.end = msgspec.json.decode(text, type=dict[str, Any])
+
+    def _intact(self) -> Iterator[Logged]:
+        position = 0
+        while position < self.size:
+            length = self._length(position)
+            record = self._record(position, length) if length else None
+            if record is not None:
+                position += length
+                yield record
+                continue
+            # A sound head vouches for the length, so that the record is stepped over whole.
+            following = self._next_head(position + (length or 1))
+            self.lost_bytes += following - position
+            if following == self.size:
+                self.torn_bytes = following - position
+            else:
+                self.damaged += 1
+            position = following
+
+    def _next_head(self, position: int) -> int:
+        while (found := self._map.find(_MARKER, position)) >= 0:
+            if self._length(found):
+                return found
+            position = found + 1
+        return self.size
+
+    def _length(self, position: int) -> int:
+        """Return the length of the record whose head lies at `position`, 0 if none is there."""
+        if position + _HEAD_BYTES > self.size:
+            return 0
+        lengths = self._view[position : position + _LENGTHS.size]
+        marker, stream, header, payload, _ = _LENGTHS.unpack(lengths)
+        (crc,) = _CRC.unpack_from(self._view, position + _LENGTHS.size)
+        total = _HEAD_BYTES + stream + header + payload
+        if marker != _MARKER or zlib.crc32(lengths) != crc or position + total > self.size:
+            return 0
+        return int(total)
+
+    def _record(self, position: int, length: int) -> Logged | None:
+        _, stream, header, _, crc = _LENGTHS.unpack_from(self._view, position)
+        body = self._view[position + _HEAD_BYTES : position + length]
+        if zlib.crc32(body) != crc:
+            return None
+        name = bytes(body[:stream])
+        try:
+            if name not in self._names:
+                self._names[name] = name.decode()
+            read = decode_header(body[stream : stream + header])
+            packet = to_packet(read, body[stream + header :])
+        except (WireError, UnicodeDecodeError):
+            return None
+        refused = packet.meta.get(_REFUSED, "") if packet.meta else ""
+        return Logged(self._names[name], packet, read.sent_ns, str(refused))
+
+
+def read_log(path: str | Path) -> LogReader:
+    """Open the log of a recording, that of a run in progress too.
+
+    Examples
+    --------
+    >>> for item in read_log("session.nwb.log"):           # doctest: +SKIP
+    ...     print(item.stream, item.packet.source_ns, item.packet.data)
+
+    Raises
+    ------
+    RecordingError
+        The file cannot be read, is empty, or holds no intact record.
+    """
+    return LogReader(Path(path))
+
+
+def misfit(spec: StreamSpec, packet: Packet) -> str:
+    """Return in what a packet differs from what its stream should carry, "" when in nothing."""
+    data = packet.data
+    if packet.kind != spec.kind:
+        return "wrong_kind"
+    if data.dtype != spec.dtype:
+        return "wrong_dtype"
+    if data.shape != spec.shape and (
+        data.ndim != len(spec.shape)
+        or any(want not in (None, have) for want, have in zip(spec.shape, data.shape, strict=True))
+    ):
+        return "wrong_shape"
+    return ""
+
+
+def is_being_written(path: Path) -> bool:
+    """Say whether a running recorder still writes this log."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
