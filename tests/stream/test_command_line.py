@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def innervate(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("innervate")), *args],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"} | env,
+        timeout=60,
+    )
+
+
+def test_help_names_every_command() -> None:
+    done = innervate("--help")
+    assert done.returncode == 0
+    for command in ("demo", "import", "train", "evaluate", "export", "run", "check", "doctor"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "import", "train", "evaluate", "export", "run", "check", "nodes", "inspect",
+     "recover", "fetch", "doctor", "schema"],
+)  # fmt: skip
+def test_every_command_explains_itself(command: str) -> None:
+    done = innervate(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_a_mistake_in_a_pipeline_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("nodes:\n  bins: {use: spikes.bin, from: nobody, width: 5 ms}\n")
+    done = innervate("run", str(file))
+    assert done.returncode == 2
+    assert f"{file}:2: node 'bins', key 'from': there is no node 'nobody'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
+    done = innervate("train", "stndt", "--data", "x.nwb", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "pip install 'innervate[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_shows_processes_and_streams(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "nodes:\n"
+        "  cells: {use: spikes.simulate, population: lorenz, units: 8, seed: 1}\n"
+        "  bins: {use: spikes.bin, from: cells, width: 5 ms}\n"
+    )
+    done = innervate("check", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "2 processes" in done.stdout
+    assert "counts [8] count every 5 ms" in done.stdout
+
+
+def test_bench_lists_the_benchmarks() -> None:
+    done = innervate("bench")
+    assert done.returncode == 0
+    for name in ("hop", "latency", "load", "step-cost", "accuracy"):
+        assert name in done.stdout
