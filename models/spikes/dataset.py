@@ -75,20 +75,15 @@ class SpikeData:
         )
 
 
-def prepare(recording: Recording, width_s: float, behaviour: str | None = None) -> SpikeData:
-    """Bin a recording and divide it into train, validation and test parts.
-
-    A `split` column of the trials (values `train`, and `test`, `valid` or `val`) says which trials
-    are the test part. Without one, the first 80 % of the trials train, or of the time where there
-    are no trials; the cut then lies at the nearest segment start if segments are many. The last
-    15 % of the train part are the validation part.
+def whole(recording: Recording, width_s: float, behaviour: str | None = None) -> SpikeData:
+    """Bin a recording as it stands; every bin is in the test part.
 
     Raises
     ------
     ConfigError
         The recording has no such behaviour.
     RecordingError
-        The bins do not fit the recording, or a part would be empty.
+        The bins do not fit the recording.
     """
     binned = bin_recording(recording, width_s)
     n_bins = len(binned.counts)
@@ -97,17 +92,6 @@ def prepare(recording: Recording, width_s: float, behaviour: str | None = None) 
         raise ConfigError(
             f"{recording.name} has no behaviour named '{behaviour}'; it has: {names}."
         )
-    trial, is_test = _trials(recording, binned.starts_ns)
-    if is_test is None:
-        is_test = np.arange(n_bins) >= _cut(_TEST_SHARE, trial, binned.segment)
-    train = np.flatnonzero(~is_test)
-    part = np.where(is_test, PARTS.index("test"), PARTS.index("train")).astype(np.int8)
-    part[train[_cut(_VALIDATION_SHARE, trial[train], binned.segment[train]) :]] = 1
-    for i, name in enumerate(PARTS):
-        if not (part == i).any():
-            raise RecordingError(
-                f"{recording.name} is too short: its {name} part holds no bin of {n_bins}."
-            )
     series = recording.behaviour.get(behaviour) if behaviour is not None else None
     rates = None
     if recording.true_rates is not None:
@@ -127,11 +111,52 @@ def prepare(recording: Recording, width_s: float, behaviour: str | None = None) 
         columns=() if series is None else series.columns,
         behaviour_unit="" if series is None else series.unit,
         true_rates=rates,
-        trial=trial,
-        part=part,
+        trial=_trials(recording, binned.starts_ns)[0],
+        part=np.full(n_bins, PARTS.index("test"), np.int8),
         sha256=recording.sha256,
         licence=recording.licence,
     )
+
+
+def prepare(recording: Recording, width_s: float, behaviour: str | None = None) -> SpikeData:
+    """Bin a recording and divide it into train, validation and test parts.
+
+    Without a `split` column of the trials, the first 80 % of the trials train, or of the time where
+    there are no trials, and the rest is the test part; the last 15 % of the train part are the
+    validation part. A cut lies at the nearest segment start if segments are many.
+
+    A `split` column (values `train`, and `test`, `valid` or `val`) says which trials are the test
+    part. Such trials are samples without an order that matters, and files group them by condition,
+    so the validation part is 15 % of the train trials, spread evenly.
+
+    Raises
+    ------
+    ConfigError
+        The recording has no such behaviour.
+    RecordingError
+        The bins do not fit the recording, or a part would be empty.
+    """
+    data = whole(recording, width_s, behaviour)
+    n_bins = len(data.counts)
+    is_test = _trials(recording, bin_recording(recording, width_s).starts_ns)[1]
+    part = np.full(n_bins, PARTS.index("train"), np.int8)
+    if is_test is None:
+        part[_cut(_TEST_SHARE, data.trial, data.segment) :] = PARTS.index("test")
+        train = np.flatnonzero(part == PARTS.index("train"))
+        held = train[_cut(_VALIDATION_SHARE, data.trial[train], data.segment[train]) :]
+    else:
+        part[is_test] = PARTS.index("test")
+        numbers = np.unique(data.trial[~is_test & (data.trial >= 0)])
+        passed = np.arange(len(numbers) + 1) * _VALIDATION_SHARE
+        chosen = numbers[np.floor(passed[1:]) > np.floor(passed[:-1])]
+        held = np.flatnonzero(~is_test & np.isin(data.trial, chosen))
+    part[held] = PARTS.index("validation")
+    for i, name in enumerate(PARTS):
+        if not (part == i).any():
+            raise RecordingError(
+                f"{recording.name} is too short: its {name} part holds no bin of {n_bins}."
+            )
+    return replace(data, part=part)
 
 
 def _trials(
