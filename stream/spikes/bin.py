@@ -101,7 +101,9 @@ class SpikesBin(Node[BinSettings]):
         # Left edge of the first bin of the segment and of the open one; up to where input came.
         self._origin_ns = self._edge_ns = self._known_ns = 0
         self._gap = 0
-        self._own_segments = 0
+        # Number of the segment as sent, and by how much it is ahead of the input's.
+        self._number = self._offset = 0
+        self._jumps = 0
         self._seq: int | None = None
         self._remainder = 0
         self._missed = 0
@@ -168,12 +170,16 @@ class SpikesBin(Node[BinSettings]):
         return start_ns, end_ns
 
     def _jump(self, packet: Packet, gap: int) -> None:
-        self._own_segments += 1
-        self.context.counters.note("clock_jumps", self._own_segments)
+        self._jumps += 1
+        self.context.counters.note("clock_jumps", self._jumps)
         self._begin(packet.segment, packet.source_ns, gap)
 
     def _begin(self, segment: int, start_ns: int, gap: int) -> None:
         self._note_remainder()
+        # Numbers only rise: one that comes again would look like the same segment downstream.
+        if self._segment is not None:
+            self._offset = max(self._offset, self._number + 1 - segment)
+        self._number = segment + self._offset
         self._counts[:] = 0
         self._segment = segment
         self._origin_ns = self._edge_ns = self._known_ns = start_ns
@@ -257,7 +263,7 @@ class SpikesBin(Node[BinSettings]):
         closed = Packet(
             kind="counts", data=self._counts, t_ns=packet.t_ns, source_ns=self._edge_ns,
             source_end_ns=self._edge_ns + self._width_ns,
-            segment=packet.segment + self._own_segments, gap=self._gap,
+            segment=self._number, gap=self._gap,
         )  # fmt: skip
         self._counts = np.zeros(self._n, dtype=np.float32)
         self._edge_ns += self._width_ns

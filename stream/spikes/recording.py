@@ -243,7 +243,7 @@ def _sum_counts(
     for e in edges:
         first = (int(e[0]) - origin_ns) // own_ns
         rows = recording.counts[first : first + (len(e) - 1) * factor]
-        parts.append(rows.reshape(len(e) - 1, factor, -1).sum(axis=1, dtype=np.float32))
+        parts.append(rows.reshape(len(e) - 1, factor, rows.shape[1]).sum(axis=1, dtype=np.float32))
     return np.concatenate(parts)
 
 

@@ -37,7 +37,7 @@ def select_units(
             hint = (
                 f"did you mean {' or '.join(repr(n) for n in near)}?"
                 if near
-                else f"its {len(names)} units are {', '.join(names[:3])} and so on."
+                else f"it has {', '.join(names[:5])}{' and so on' if len(names) > 5 else ''}."
             )
             raise ConfigError(f"units: there is no '{name}' in {where}; {hint}")
         seen.add(name)
