@@ -84,8 +84,9 @@ class Context:
         Folder of this run, for what a node writes besides its own output files.
     counters
         Where to count refused input.
-    pipeline, status_address
-        Name of the pipeline; ZeroMQ address on which the run publishes its statistics, or empty.
+    pipeline, pipeline_path, status_address
+        Name of the pipeline and its file; ZeroMQ address on which the run publishes its
+        statistics. Each may be empty.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Context:
     run_dir: Path
     counters: Counters = field(default_factory=Counters)
     pipeline: str = ""
+    pipeline_path: str = ""
     status_address: str = ""
 
 

@@ -89,6 +89,8 @@ class Logged:
 class LogWriter:
     """Appends packets to a new log.
 
+    `bytes` and `packets` say how much it holds; `failed` that the disk took no more.
+
     Parameters
     ----------
     path
@@ -110,6 +112,7 @@ class LogWriter:
         self.path = path
         self.bytes = 0
         self.packets = 0
+        self.failed = False
         self._sync_error: OSError | None = None
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -123,7 +126,12 @@ class LogWriter:
         # Tells `recover` that the run still goes on; the system drops it when the process dies.
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._write_json(START, {"format": LOG_FORMAT, "streams": dict(streams), **about})
+        try:
+            self._write_json(START, {"format": LOG_FORMAT, "streams": dict(streams), **about})
+        except RecordingError as error:
+            os.close(self._fd)
+            path.unlink()
+            raise RecordingError(f"{path} cannot be begun: {error}") from None
         self._stop = threading.Event()
         self._syncer = threading.Thread(target=self._sync, name="record-sync", daemon=True)
         self._syncer.start()
@@ -216,6 +224,7 @@ class LogWriter:
                 return
 
     def _failure(self, error: OSError) -> RecordingError:
+        self.failed = True
         return RecordingError(
             f"recording to {self.path} stopped: {error.strerror} ({free_space(self.path)}). What"
             f" was recorded up to then is safe in {self.path}. Make room, then turn it into an NWB"
