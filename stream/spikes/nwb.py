@@ -249,10 +249,12 @@ def _read(nwbfile: Any, path: Path) -> Recording:
         counts = whole_counts(_array(counts_series.data, f"{path}: {COUNTS}"), f"{path}: {COUNTS}")
         if counts.ndim != 2:
             raise RecordingError(f"{path}: {COUNTS} has shape {counts.shape}, not (bins, units).")
-        start_s, width_s = _grid(counts_series, path)
+        start_s, width_s, places = _grid(counts_series, path)
+        if places is not None:
+            counts = _on_grid(counts, places, f"{path}: {COUNTS}")
         bounds = _segments(nwbfile, None)
         if bounds is None:
-            bounds = np.array([[start_s, start_s + len(counts) * width_s]])
+            bounds = start_s + width_s * _runs(np.arange(len(counts)) if places is None else places)
         return Recording(
             units=_unit_names(table, counts.shape[1]),
             unit_columns=_columns(table),
@@ -339,16 +341,46 @@ def _series(series: Any, path: Path) -> Series:
     return Series(times_s=_times_s(series, where), values=values, columns=columns, unit=unit)
 
 
-def _grid(series: Any, path: Path) -> tuple[float, float]:
-    """Start and width in seconds of the bins of a series of counts."""
+def _grid(series: Any, path: Path) -> tuple[float, float, NDArray[np.int64] | None]:
+    """Start and width in seconds of the bins of a series of counts, and their places on the grid.
+
+    The places are None where every bin is there.
+    """
     if series.rate is not None:
         width_ns = to_ns(1 / series.rate) if series.rate > 0 else 0
-        return float(series.starting_time or 0.0), width_ns / 1e9
+        return float(series.starting_time or 0.0), width_ns / 1e9, None
     times_s = _times_s(series, f"{path}: {COUNTS}")
     steps = np.diff(times_s)
-    if not len(steps) or steps.min() <= 0 or np.ptp(steps) > 1e-3 * steps.min():
-        raise RecordingError(f"{path}: the bins of {COUNTS} are not equally spaced.")
-    return float(times_s[0]), to_ns(float(np.median(steps))) / 1e9
+    if not len(steps) or not steps.min() > 0:
+        raise RecordingError(f"{path}: the times of the bins of {COUNTS} do not ascend.")
+    width_s = to_ns(float(np.median(steps[steps < 1.5 * steps.min()]))) / 1e9
+    exact = (times_s - times_s[0]) / width_s
+    places = np.round(exact).astype(np.int64)
+    if np.abs(exact - places).max() > 1e-2:
+        raise RecordingError(f"{path}: the bins of {COUNTS} are not on one grid.")
+    return float(times_s[0]), width_s, None if (np.diff(places) == 1).all() else places
+
+
+def _runs(places: NDArray[np.int64]) -> Floats:
+    """Return the first place of each run of consecutive places, and the one after its last."""
+    if not len(places):
+        return np.zeros((1, 2))
+    after = np.flatnonzero(np.diff(places) > 1) + 1
+    return np.array([[run[0], run[-1] + 1] for run in np.split(places, after)], np.float64)
+
+
+def _on_grid(
+    counts: NDArray[np.generic], places: NDArray[np.int64], where: str
+) -> NDArray[np.generic]:
+    """Leave room, filled with zeros, for bins that were not recorded: segments leave them out."""
+    size = (int(places[-1]) + 1) * counts.shape[1] * counts.dtype.itemsize
+    if size > MAX_BYTES:
+        raise RecordingError(
+            f"{where} has holes of hours between its bins; cut the recording into shorter files."
+        )
+    full = np.zeros((int(places[-1]) + 1, counts.shape[1]), counts.dtype)
+    full[places] = counts
+    return full
 
 
 def _unit_names(table: Any, n_units: int) -> tuple[str, ...]:
