@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stream.errors import WireError
 
 FORMAT_VERSION = 1
+END_KIND = "end"
 HEADER_LIMIT_BYTES = 64 * 1024
 PAYLOAD_LIMIT_BYTES = 256 * 1024 * 1024
 _DTYPES = frozenset(
@@ -49,7 +50,8 @@ class Header(msgspec.Struct, kw_only=True):
     dtype, shape
         Of the payload: a numpy type string, little endian, C order.
     shared
-        Where the payload lies, when it is in shared memory instead of in the message.
+        Where the payload lies, when it is in shared memory instead of in the message. Only
+        between processes of one run; what leaves a run always carries its payload.
     meta
         What the kind needs beyond that. Small.
     """
@@ -108,15 +110,38 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Header)
 
 
-def encode(stream: str, packet: Packet, sent_ns: int) -> list[bytes | memoryview]:
-    """Return the three frames of a packet: stream name, header, payload (not copied)."""
-    data = np.ascontiguousarray(packet.data)
+def encode(
+    stream: str, packet: Packet, sent_ns: int, shared: dict[str, Any] | None = None
+) -> list[bytes | memoryview]:
+    """Return the three frames of a packet: stream name, header, payload (not copied).
+
+    With `shared`, the header says where the payload lies and the payload frame is empty.
+
+    Raises
+    ------
+    WireError
+        The array is of a dtype that no packet may have.
+    """
+    data = np.asarray(packet.data, order="C")
+    dtype = data.dtype.str
+    if dtype not in _DTYPES:
+        raise WireError(f"an array of dtype '{data.dtype}' cannot be sent")
     header = Header(
         kind=packet.kind, seq=packet.seq, t_ns=packet.t_ns, source_ns=packet.source_ns,
-        source_end_ns=packet.source_end_ns, dtype=data.dtype.str, shape=data.shape,
-        segment=packet.segment, gap=packet.gap, sent_ns=sent_ns, meta=packet.meta,
+        source_end_ns=packet.source_end_ns, dtype=dtype, shape=data.shape,
+        segment=packet.segment, gap=packet.gap, sent_ns=sent_ns, shared=shared, meta=packet.meta,
     )  # fmt: skip
-    return [stream.encode(), _encoder.encode(header), data.reshape(-1).view(np.uint8).data]
+    payload = b"" if shared is not None else data.reshape(-1).view(np.uint8).data
+    return [stream.encode(), _encoder.encode(header), payload]
+
+
+def encode_end(stream: str, seq: int, sent_ns: int) -> list[bytes | memoryview]:
+    """Return the message that ends a stream: an empty packet of kind `end`.
+
+    `seq` is the number of packets that the stream had.
+    """
+    nothing = np.empty(0, np.uint8)
+    return encode(stream, Packet(END_KIND, nothing, sent_ns, 0, 0, seq=seq), sent_ns)
 
 
 def decode_header(frame: bytes | memoryview) -> Header:
@@ -142,13 +167,14 @@ def decode_header(frame: bytes | memoryview) -> Header:
         raise WireError(f"a packet of dtype {header.dtype[:20]!r} came in, which is not allowed")
     if len(header.shape) > 8 or any(size < 0 for size in header.shape):
         raise WireError(f"a packet of shape {header.shape[:9]} came in")
-    size = _payload_bytes(header)
+    size = payload_bytes(header)
     if size > PAYLOAD_LIMIT_BYTES:
         raise WireError(f"a packet of {size} bytes came in, the limit is {PAYLOAD_LIMIT_BYTES}")
     return header
 
 
-def _payload_bytes(header: Header) -> int:
+def payload_bytes(header: Header) -> int:
+    """Return the size of the payload that a header announces."""
     size = np.dtype(header.dtype).itemsize
     for extent in header.shape:
         size *= extent
@@ -163,12 +189,16 @@ def to_packet(header: Header, payload: bytes | memoryview) -> Packet:
     WireError
         The payload has another size than the header says.
     """
-    if len(payload) != _payload_bytes(header):
+    if len(payload) != payload_bytes(header):
         raise WireError(
             f"a payload of {len(payload)} bytes came with a header that says"
-            f" {_payload_bytes(header)}"
+            f" {payload_bytes(header)}"
         )
-    data = np.frombuffer(payload, dtype=header.dtype).reshape(header.shape)
+    return with_data(header, np.frombuffer(payload, dtype=header.dtype).reshape(header.shape))
+
+
+def with_data(header: Header, data: NDArray[Any]) -> Packet:
+    """Join a header and its array, wherever that lies, into a packet."""
     return Packet(
         kind=header.kind, data=data, t_ns=header.t_ns, source_ns=header.source_ns,
         source_end_ns=header.source_end_ns, segment=header.segment, gap=header.gap,

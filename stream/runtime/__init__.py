@@ -1,0 +1,1 @@
+"""Runs a plan: one process per group, links between them, supervision and the report."""

@@ -1,0 +1,470 @@
+"""Starts a run, watches over it, ends it, and says what happened.
+
+One process per group. No source starts before every node is open and every link has been tried in
+both directions. A worker that reports a failure, dies, or stops beating is noticed within a second;
+what came from it counts as ended, sources stop, and the other groups end as they do at the end of
+any run: every node sees the end of its inputs, finishes and closes its files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from stream.plan import Plan
+from stream.runtime import messages
+from stream.runtime.addresses import bind_private, private_prefix
+from stream.runtime.links import fixed_bytes
+from stream.runtime.messages import Mark
+from stream.runtime.report import Report, assemble
+from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
+from stream.runtime.worker import TOKEN_VARIABLE
+from stream.units import to_ns
+
+_START_DELAY_NS = 50_000_000
+_STATUS_NS = 250_000_000
+_POLL_MS = 50
+_LINKS_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take before they count as failed, in seconds.
+
+    Attributes
+    ----------
+    ready_s
+        From the start of a process until all of its nodes are open and its links connected.
+    silent_s
+        Without a sign of life while streaming; one call of a node may take no longer.
+    close_s
+        For a node to finish and close its files.
+    drain_s
+        For what is under way to reach its sinks once sources have ended, counted from the last
+        packet that moved.
+    """
+
+    ready_s: float = 120.0
+    silent_s: float = 0.8
+    close_s: float = 300.0
+    drain_s: float = 10.0
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    duration_s: float | None = None,
+    on_status: Callable[[dict[str, Any]], None] | None = None,
+    run_dir: Path | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """Run a pipeline until its sources end, `duration_s` is over, or Ctrl-C, and report on it.
+
+    Parameters
+    ----------
+    plan
+        The validated pipeline.
+    duration_s
+        Sources emit what is due before this long after the common start.
+    on_status
+        Called a few times a second with the statistics that the status socket publishes.
+    run_dir
+        Folder for logs and what nodes leave; by default a new one in `default_run_dir`.
+    limits
+        How long things may take.
+
+    Returns
+    -------
+    Report
+        Its `exit` is 0 after a clean end, also one by Ctrl-C or SIGTERM; 1 when a node failed,
+        died or hung; 2 when a node could not open, so that nothing was started; 130 when a second
+        Ctrl-C cut the end short. Its `message` says which node and why.
+    """
+    folder = run_dir or default_run_dir(plan.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(16)
+    with private_prefix(token) as prefix, zmq.Context() as context:
+        supervisor = _Supervisor(
+            plan, duration_s=duration_s, on_status=on_status, folder=folder,
+            limits=limits or Limits(), token=token, prefix=prefix, context=context,
+        )  # fmt: skip
+        with _signals(supervisor.interrupt):
+            try:
+                return supervisor.run()
+            finally:
+                supervisor.close()
+
+
+def default_run_dir(name: str) -> Path:
+    """Return a folder name for a new run: its time and pipeline, in the user's state folder."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "pipeline"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return state / "innervate" / "runs" / f"{stamp}-{safe}-{os.getpid()}"
+
+
+@contextmanager
+def _signals(handler: Callable[[], None]) -> Iterator[None]:
+    """Send Ctrl-C and SIGTERM to the run, when this is the thread that receives them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: handler()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, previous in zip(numbers, before, strict=True):
+            signal.signal(number, previous)
+
+
+class _Process:
+    """A worker as the supervisor knows it."""
+
+    def __init__(self, group: str, nodes: tuple[str, ...], log: Path) -> None:
+        self.group = group
+        self.nodes = nodes
+        self.log = log
+        self.mark_fd = anonymous_file(f"innervate-{group}")
+        os.ftruncate(self.mark_fd, Mark.SIZE)
+        self.mark = Mark(mmap(self.mark_fd, Mark.SIZE))
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.ready = False
+        self.done = False
+        self.gone = False
+        self.spawned_ns = self.last_ns = time.monotonic_ns()
+        self.statistics: dict[str, Any] = {}
+        self.ended_ns = 0
+
+    @property
+    def who(self) -> str:
+        """The nodes of this process, for a message."""
+        names = " and ".join(f"'{name}'" for name in self.nodes)
+        return f"node {names}" if len(self.nodes) == 1 else f"the nodes {names}"
+
+
+class _Supervisor:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        duration_s: float | None,
+        on_status: Callable[[dict[str, Any]], None] | None,
+        folder: Path,
+        limits: Limits,
+        token: str,
+        prefix: str,
+        context: zmq.Context[Any],
+    ) -> None:
+        self._plan = plan
+        self._node_names = tuple(plan.nodes)
+        self._duration_s = duration_s
+        self._on_status = on_status
+        self._folder = folder
+        self._limits = limits
+        self._token = token
+        self._prefix = prefix
+        self._control: zmq.Socket[Any] = context.socket(zmq.ROUTER)
+        self._control.setsockopt(zmq.LINGER, 0)
+        bind_private(self._control, f"{prefix}control")
+        self._status: zmq.Socket[Any] = context.socket(zmq.PUB)
+        self._status.setsockopt(zmq.LINGER, 0)
+        bind_private(self._status, f"{prefix}status")
+        self._shared = {
+            link.stream: anonymous_file("innervate")
+            for link in plan.links
+            if sys.platform == "linux" and self._is_shared(link.stream)
+        }
+        self._processes = {
+            group: _Process(group, nodes, folder / f"{group}.log")
+            for group, nodes in plan.groups.items()
+        }
+        self._start_ns = 0
+        self._interrupts = 0
+        self._stopping = False
+        self._moved = (0, time.monotonic_ns())
+        self._turned_ns = time.monotonic_ns()
+        self._status_ns = 0
+        self._exit = 0
+        self._message = ""
+
+    def _is_shared(self, stream: str) -> bool:
+        """Whether packets of a stream leave their group and may be large."""
+        links = [link for link in self._plan.links if link.stream == stream]
+        source = self._plan.nodes[links[0].source]
+        spec = source.outputs[links[0].output]
+        leaves = any(self._plan.nodes[link.target].group != source.group for link in links)
+        return leaves and (None in spec.shape or fixed_bytes(spec) >= LARGE_BYTES)
+
+    def interrupt(self) -> None:
+        """End the run; asked for again, end it at once."""
+        self._interrupts += 1
+
+    def run(self) -> Report:
+        """Run to the end."""
+        for process in self._processes.values():
+            self._spawn(process)
+        while any(not (p.done or p.gone) for p in self._processes.values()):
+            self._control.poll(_POLL_MS)
+            self._read_control()
+            self._check_processes()
+            if self._interrupts > 1:
+                self._fail(None, "the run was cut short by a second Ctrl-C", 130)
+                break
+            if self._interrupts and not self._stopping:
+                self._stop()
+            if not self._start_ns and not self._stopping and self._all_ready():
+                self._start()
+            self._publish()
+        for process in self._processes.values():
+            if process.done and process.popen is not None:
+                self._await_exit(process)
+        self._publish(final=True)
+        return self._report()
+
+    def close(self) -> None:
+        """End what is left of the processes, and free what they shared."""
+        for process in self._processes.values():
+            if process.popen is not None and process.popen.poll() is None:
+                process.popen.kill()
+                process.popen.wait()
+            os.close(process.mark_fd)
+        for fd in self._shared.values():
+            os.close(fd)
+        self._control.close()
+        self._status.close()
+
+    # Starting
+
+    def _spawn(self, process: _Process) -> None:
+        arguments = [process.group, f"{self._prefix}control", str(process.mark_fd)]
+        with process.log.open("ab") as log:
+            process.popen = subprocess.Popen(
+                [sys.executable, "-m", "stream.runtime.worker", *arguments],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, TOKEN_VARIABLE: self._token},
+                pass_fds=[process.mark_fd, *self._shared.values()],
+                # Ctrl-C goes to the supervisor alone, which then ends the workers in order.
+                process_group=0,
+            )
+
+    def _set_up(self, process: _Process) -> None:
+        plan = msgspec.json.encode(self._plan, enc_hook=messages.plain)
+        self._tell(
+            process,
+            messages.Setup(plan, self._token, self._prefix, str(self._folder), self._shared),
+        )
+
+    def _all_ready(self) -> bool:
+        return all(process.ready for process in self._processes.values())
+
+    def _start(self) -> None:
+        self._start_ns = time.monotonic_ns() + _START_DELAY_NS
+        stop_ns = None if self._duration_s is None else self._start_ns + to_ns(self._duration_s)
+        self._moved = (0, self._start_ns)
+        for process in self._processes.values():
+            self._tell(process, messages.Start(self._start_ns, stop_ns))
+
+    # Watching
+
+    def _tell(self, process: _Process, message: messages.ToWorker) -> None:
+        self._control.send_multipart([process.group.encode(), messages.encode(message)])
+
+    def _read_control(self) -> None:
+        while True:
+            try:
+                frames = self._control.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                group, message = frames[0].decode(), messages.from_worker.decode(frames[1])
+                process = self._processes[group]
+            except (IndexError, KeyError, UnicodeDecodeError, msgspec.MsgspecError):
+                _log.warning("refused a message on the control socket that is not a worker's")
+                continue
+            process.last_ns = time.monotonic_ns()
+            self._hear(process, message)
+
+    def _hear(self, process: _Process, message: messages.FromWorker) -> None:
+        if isinstance(message, messages.Hello):
+            if message.token == self._token:
+                self._set_up(process)
+        elif isinstance(message, messages.Ready):
+            process.ready = True
+        elif isinstance(message, messages.Beat):
+            process.statistics = message.statistics or process.statistics
+        elif isinstance(message, messages.Failed):
+            use = self._plan.nodes[message.node].use
+            self._fail(
+                None,
+                f"node '{message.node}' ({use}) failed: {message.message.rstrip('.')}."
+                f" Details are in {process.log}",
+                1 if self._start_ns else 2,
+            )
+        else:
+            process.done = True
+            process.statistics = message.statistics
+            process.ended_ns = message.ended_ns
+
+    def _check_processes(self) -> None:
+        now_ns = time.monotonic_ns()
+        # When this process itself did not get to run, silence says nothing about the others.
+        late_ns = max(0, now_ns - self._turned_ns - 2 * _POLL_MS * 1_000_000)
+        self._turned_ns = now_ns
+        for process in self._processes.values():
+            if process.done or process.gone or process.popen is None:
+                continue
+            process.last_ns += late_ns
+            code = process.popen.poll()
+            if code is not None:
+                # Its last words may have arrived together with its end.
+                self._read_control()
+                if not process.done:
+                    self._fail(process, self._death(process, code), 1)
+            elif reason := self._silence(process, now_ns):
+                self._fail(process, reason, 1)
+        if self._start_ns:
+            self._check_draining(now_ns)
+
+    def _death(self, process: _Process, code: int) -> str:
+        if code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended by itself with exit code {code}"
+        busy = self._busy(process)
+        where = f" while '{busy}' was working" if busy and len(process.nodes) > 1 else ""
+        return f"the process of {process.who} {how}{where}. Details are in {process.log}"
+
+    def _busy(self, process: _Process) -> str:
+        node = process.mark.read()[1]
+        return self._node_names[node] if 0 <= node < len(self._node_names) else ""
+
+    def _silence(self, process: _Process, now_ns: int) -> str:
+        """Return what to say of a process that has been silent for too long, or nothing."""
+        phase = process.mark.read()[0]
+        silent_s = (now_ns - process.last_ns) / 1e9
+        busy = self._busy(process)
+        name = f"node '{busy}'" if busy else process.who
+        if phase in (Mark.STARTING, Mark.OPENING):
+            if silent_s > self._limits.ready_s:
+                return f"{name} was not ready after {silent_s:.0f} s"
+        elif phase == Mark.CLOSING:
+            if silent_s > self._limits.close_s:
+                return f"{name} did not close within {silent_s:.0f} s"
+        elif not process.ready:
+            if silent_s > self._limits.silent_s:
+                return f"{name} did not answer for {silent_s:.1f} s"
+            if (now_ns - process.spawned_ns) / 1e9 > self._limits.ready_s + _LINKS_S:
+                return f"the links of {process.who} could not be connected"
+        elif silent_s > self._limits.silent_s:
+            return f"{name} hung: it gave no sign of life for {silent_s:.1f} s"
+        return ""
+
+    def _check_draining(self, now_ns: int) -> None:
+        """Give up on an end that does not come, though every process turns its loop."""
+        moved = sum(
+            counts["packets_in"]
+            for process in self._processes.values()
+            for counts in process.statistics.get("nodes", {}).values()
+        )
+        if moved != self._moved[0]:
+            self._moved = (moved, now_ns)
+        still = [p for p in self._processes.values() if not (p.done or p.gone)]
+        if (
+            self._stopping
+            and still
+            and now_ns - self._moved[1] > to_ns(self._limits.drain_s)
+            and all(process.mark.read()[0] == Mark.STREAMING for process in still)
+        ):
+            for process in still:
+                self._fail(process, f"{process.who} did not come to an end", 1)
+
+    # Ending
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._moved = (self._moved[0], time.monotonic_ns())
+        for process in self._processes.values():
+            self._tell(process, messages.Stop())
+
+    def _fail(self, process: _Process | None, message: str, code: int) -> None:
+        """Keep the first failure, lose the process if there is one, and end the run."""
+        _log.info("%s", message)
+        if not self._exit:
+            self._exit, self._message = code, message
+        if process is not None:
+            process.gone = True
+            self._kill(process)
+            for other in self._processes.values():
+                if other is not process:
+                    self._tell(other, messages.Lost([process.group]))
+        if not self._stopping:
+            self._stop()
+
+    def _kill(self, process: _Process) -> None:
+        if process.popen is None or process.popen.poll() is not None:
+            return
+        # Leaves in the log where in the code it hung.
+        process.popen.send_signal(signal.SIGUSR1)
+        try:
+            process.popen.wait(0.1)
+        except subprocess.TimeoutExpired:
+            process.popen.kill()
+            process.popen.wait()
+
+    def _await_exit(self, process: _Process) -> None:
+        assert process.popen is not None
+        try:
+            process.popen.wait(self._limits.drain_s)
+        except subprocess.TimeoutExpired:
+            self._fail(process, f"the process of {process.who} did not end", 1)
+
+    # Saying
+
+    def _report(self) -> Report:
+        ended_ns = max((p.ended_ns for p in self._processes.values()), default=0)
+        ended_ns = ended_ns or time.monotonic_ns()
+        duration_s = (ended_ns - self._start_ns) / 1e9 if self._start_ns else 0.0
+        return assemble(
+            self._plan,
+            [process.statistics for process in self._processes.values()],
+            exit_code=self._exit,
+            message=self._message,
+            duration_s=max(0.0, duration_s),
+            run_dir=self._folder,
+        )
+
+    def _publish(self, *, final: bool = False) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns - self._status_ns < _STATUS_NS and not final:
+            return
+        self._status_ns = now_ns
+        state = "ended" if final else "stopping" if self._stopping else "running"
+        if not self._start_ns and not final:
+            state = "starting"
+        now_s = (now_ns - self._start_ns) / 1e9 if self._start_ns else 0.0
+        report = self._report()
+        if not final:
+            report.duration_s = max(0.0, now_s)
+        status = {"v": 1, "t_ns": now_ns, "state": state, **report.status()}
+        self._status.send_multipart([b"status", messages.encode(status)])
+        if self._on_status is not None:
+            self._on_status(status)

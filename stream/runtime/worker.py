@@ -1,0 +1,648 @@
+"""One process of a run: the nodes of a group, in one thread that waits, calls and passes on.
+
+Started by the supervisor as `python -m stream.runtime.worker GROUP CONTROL_ADDRESS MARK_FD`, with
+the token of the run in the environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import zmq
+
+from stream.errors import InnervateError
+from stream.node import Context, Counters, Node, Source, StreamSpec
+from stream.packet import Packet, encode
+from stream.plan import Link, NodePlan, Plan
+from stream.registry import make_node
+from stream.runtime import messages
+from stream.runtime.clock import Waiter, sharpen_timers
+from stream.runtime.latency import Latency
+from stream.runtime.links import Receiver, Sender, fixed_bytes
+from stream.runtime.messages import Mark
+from stream.runtime.shared_memory import LARGE_BYTES, SlotWriter
+from stream.units import to_ns
+
+TOKEN_VARIABLE = "INNERVATE_TOKEN"
+BEAT_NS = 100_000_000
+_STATISTICS_NS = 250_000_000
+_IDLE_NS = 3_000_000
+_COLLECT_NS = 1_000_000_000
+_COLLECT_LATEST_NS = 10_000_000_000
+_PACKETS_A_TURN = 16
+_RESERVED_SLOTS = 3
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+_log = logging.getLogger(__name__)
+
+
+class EndToEnd:
+    """Time from acquisition at a source to publication by a node, and how often it was too long."""
+
+    def __init__(self) -> None:
+        self.latency = Latency()
+        self.deadlines_missed = 0
+
+    def add(self, duration_ns: int, period_ns: int | None) -> None:
+        """Count one publication in a stream of this period."""
+        self.latency.add(duration_ns)
+        if period_ns is not None and duration_ns > period_ns:
+            self.deadlines_missed += 1
+
+
+class _Local:
+    """A link inside of the group: a call."""
+
+    def __init__(self, link: Link, target: _Running) -> None:
+        self.link = link
+        self.target = target
+        self.packets = 0
+        self.latency = Latency()
+
+
+class _Output:
+    """One stream that a node of this group emits."""
+
+    def __init__(self, stream: str, spec: StreamSpec) -> None:
+        self.stream = stream
+        self.spec = spec
+        self.seq = 0
+        self.senders: list[Sender] = []
+        self.locals: list[_Local] = []
+        self.slots: SlotWriter | None = None
+        self.period_ns = None if spec.period_s is None else to_ns(spec.period_s)
+        self._dtype = np.dtype(spec.dtype)
+
+    def release(self, slot: int) -> None:
+        if self.slots is not None:
+            self.slots.release(slot)
+
+    def check(self, packet: Packet) -> None:
+        """Refuse what is not what the pipeline was validated with."""
+        shape = packet.data.shape
+        if (
+            packet.kind != self.spec.kind
+            or packet.data.dtype != self._dtype
+            or len(shape) != len(self.spec.shape)
+            or any(
+                want is not None and have != want
+                for have, want in zip(shape, self.spec.shape, strict=True)
+            )
+        ):
+            want = " x ".join("n" if size is None else str(size) for size in self.spec.shape)
+            raise InnervateError(
+                f"it emitted {packet.kind} of {packet.data.dtype} with shape {shape} on"
+                f" '{self.stream}', announced were {self.spec.kind} of {self._dtype} with shape"
+                f" ({want})."
+            )
+
+
+class _Running:
+    """A node while it runs."""
+
+    def __init__(
+        self, number: int, plan: NodePlan, whole: Plan, sources: dict[str, tuple[str, ...]]
+    ) -> None:
+        self.number = number
+        self.plan = plan
+        self.inputs = {
+            link.stream: whole.nodes[link.source].outputs[link.output] for link in plan.inputs
+        }
+        self.input_periods_ns = {
+            stream: None if spec.period_s is None else to_ns(spec.period_s)
+            for stream, spec in self.inputs.items()
+        }
+        self.node: Node[Any] = make_node(plan.use, plan.settings)
+        self.counters = Counters()
+        self.opened = False
+        self.finished = False
+        self.failed = False
+        self.packets_in = 0
+        self.packets_out = 0
+        self.gaps = 0
+        self.errors = 0
+        self.cpu_ns = 0
+        self.unfinished = {link.stream for link in plan.inputs}
+        self.outputs = {
+            output: _Output(f"{plan.name}.{output}" if output else plan.name, spec)
+            for output, spec in plan.outputs.items()
+        }
+        self.main_output = next(iter(sorted(plan.outputs)), None)
+        self.end_to_end = {source: EndToEnd() for source in sources[plan.name]}
+        self.by_stream = {
+            link.stream: [self.end_to_end[source] for source in sources[link.source]]
+            for link in plan.inputs
+        }
+
+
+def upstream_sources(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return for each node the sources that its data comes from; for a source, itself."""
+    sources: dict[str, tuple[str, ...]] = {}
+    for name, node in plan.nodes.items():
+        found = dict.fromkeys(s for link in node.inputs for s in sources[link.source])
+        sources[name] = tuple(found) or (name,)
+    return sources
+
+
+class Worker:
+    """Runs the nodes of one group from their opening to their closing."""
+
+    def __init__(
+        self,
+        group: str,
+        setup: messages.Setup,
+        context: zmq.Context[Any],
+        control: zmq.Socket[Any],
+        mark: Mark,
+    ) -> None:
+        self._group = group
+        self._plan = plan = msgspec.json.decode(setup.plan, type=Plan)
+        self._setup = setup
+        self._context = context
+        self._control = control
+        self._mark = mark
+        self._parent = os.getppid()
+        self._start: messages.Start | None = None
+        self._stopped = False
+        self._beat_ns = 0
+        self._statistics_ns = 0
+        self._collected_ns = 0
+        self._caller: _Running | None = None
+        self._cpu_ns = time.thread_time_ns()
+        sources = upstream_sources(plan)
+        self._nodes: dict[str, _Running] = {}
+        for number, node in enumerate(plan.nodes.values()):
+            if node.group == group:
+                self._nodes[node.name] = _Running(number, node, plan, sources)
+        self._receivers: list[tuple[Receiver, _Running]] = []
+        self._senders: list[Sender] = []
+        self._waiter = Waiter()
+        self._handlers: dict[Any, Callable[[], None]] = {}
+        self._watch(control, self._read_control)
+        self._connect()
+
+    # Setting up
+
+    def _watch(self, socket: zmq.Socket[Any], handler: Callable[[], None]) -> None:
+        self._waiter.add(socket)
+        self._handlers[socket] = handler
+
+    def _connect(self) -> None:
+        for number, link in enumerate(self._plan.links):
+            source, target = self._nodes.get(link.source), self._nodes.get(link.target)
+            address = f"{self._setup.prefix}{number}"
+            spec = self._plan.nodes[link.source].outputs[link.output]
+            fd = self._setup.shared.get(link.stream)
+            if source is not None and target is not None:
+                source.outputs[link.output].locals.append(_Local(link, target))
+            elif source is not None:
+                output = source.outputs[link.output]
+                if fd is not None and output.slots is None:
+                    output.slots = SlotWriter(fd)
+                sender = Sender(
+                    self._context, address, link=link, spec=spec, token=self._setup.token,
+                    release=output.release,
+                )  # fmt: skip
+                output.senders.append(sender)
+                self._senders.append(sender)
+                self._watch(sender.socket, sender.pump)
+            elif target is not None:
+                receiver = Receiver(
+                    self._context, address, link=link, spec=spec, token=self._setup.token,
+                    shared_fd=fd,
+                )  # fmt: skip
+                self._receivers.append((receiver, target))
+                self._watch(receiver.socket, receiver.drain)
+        for running in self._nodes.values():
+            for output in running.outputs.values():
+                # A link that has to wait must not keep a packet from those that never do.
+                output.senders.sort(key=lambda s: s.link.delivery.policy == "lossless")
+                nbytes = fixed_bytes(output.spec)
+                if output.slots is not None and nbytes >= LARGE_BYTES:
+                    output.slots.reserve(nbytes, len(output.senders) + _RESERVED_SLOTS)
+
+    def run(self) -> None:
+        """Open, wait for the start, stream, close, and report each step to the supervisor."""
+        try:
+            self._open()
+            if self._await_start():
+                self._stream()
+        finally:
+            ended_ns = time.monotonic_ns()
+            self._close()
+        self._tell(messages.Done(self.statistics(), ended_ns))
+
+    def _open(self) -> None:
+        self._mark.phase(Mark.OPENING)
+        for running in self._nodes.values():
+            context = Context(
+                name=running.plan.name,
+                inputs=running.inputs,
+                run_dir=Path(self._setup.run_dir),
+                counters=running.counters,
+                pipeline=self._plan.name,
+                status_address=f"{self._setup.prefix}status",
+            )
+            running.opened = True
+            self._call(running, running.node.open, context)
+            if running.failed:
+                return
+
+    def _await_start(self) -> bool:
+        """Wait until the links are connected, say so, and return whether there is a start."""
+        if any(running.failed for running in self._nodes.values()):
+            return False
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._mark.phase(Mark.STREAMING)
+        ready = False
+        while self._start is None and not self._stopped:
+            self._turn_sockets(time.monotonic_ns() + BEAT_NS, spin=False)
+            self._beat()
+            if (
+                not ready
+                and all(s.connected for s in self._senders)
+                and all(r.connected for r, _ in self._receivers)
+            ):
+                ready = True
+                self._tell(messages.Ready())
+        return self._start is not None
+
+    # Streaming
+
+    def _stream(self) -> None:
+        assert self._start is not None
+        for running in self._nodes.values():
+            if isinstance(running.node, Source):
+                self._call(running, running.node.start, self._start.start_ns)
+        while True:
+            next_ns, paced = self._tick()
+            self._take()
+            self._give_back()
+            # Beats and collections come here, just after a packet, when the next one is furthest.
+            self._beat()
+            if self._finished():
+                return
+            if any(receiver.waiting for receiver, _ in self._receivers):
+                next_ns = 0
+            self._collect(next_ns)
+            beat_ns = self._beat_ns + 2 * BEAT_NS
+            self._turn_sockets(min(next_ns, beat_ns), spin=paced and next_ns < beat_ns)
+
+    def _finished(self) -> bool:
+        return all(running.finished for running in self._nodes.values()) and all(
+            sender.flushed for sender in self._senders
+        )
+
+    def _turn_sockets(self, until_ns: int, *, spin: bool) -> None:
+        for socket in self._waiter.wait(until_ns, spin=spin):
+            self._handlers[socket]()
+        self._give_back()
+
+    def _tick(self) -> tuple[int, bool]:
+        """Call what is due. Return when something is due next, and whether it is paced."""
+        assert self._start is not None
+        next_ns = 2**63 - 1
+        paced = False
+        for running in self._nodes.values():
+            if running.finished:
+                continue
+            node = running.node
+            is_source = isinstance(node, Source)
+            due_ns = node.due_ns()
+            if is_source and self._ends(node, due_ns):
+                self._finish(running)
+                continue
+            if due_ns is None:
+                continue
+            if due_ns <= time.monotonic_ns():
+                trackers = running.end_to_end.values()
+                self._emit(running, self._call(running, node.tick), trackers)
+                if running.finished:
+                    continue
+                due_ns = node.due_ns()
+                if is_source and self._ends(node, due_ns):
+                    self._finish(running)
+                    continue
+            if due_ns is not None and due_ns < next_ns:
+                next_ns, paced = due_ns, is_source
+        if self._start.stop_ns is not None and any(
+            isinstance(r.node, Source) and not r.finished for r in self._nodes.values()
+        ):
+            next_ns = min(next_ns, max(self._start.stop_ns, time.monotonic_ns()))
+        return next_ns, paced
+
+    def _ends(self, source: Node[Any], due_ns: int | None) -> bool:
+        assert self._start is not None
+        if self._stopped or getattr(source, "finished", False):
+            return True
+        stop_ns = self._start.stop_ns
+        if stop_ns is None or time.monotonic_ns() < stop_ns:
+            return False
+        # A paced source that is late still emits what was due before the end.
+        return due_ns is None or due_ns >= stop_ns
+
+    def _take(self) -> None:
+        for receiver, running in self._receivers:
+            lossless = receiver.link.delivery.policy == "lossless"
+            for _ in range(_PACKETS_A_TURN if lossless else 1):
+                packet = receiver.pop(time.monotonic_ns())
+                if packet is None:
+                    break
+                self._process(running, receiver.link.stream, packet)
+                receiver.taken()
+                # The array must be gone before the slots that it lies in are asked for.
+                del packet
+            if receiver.ended and receiver.link.stream in running.unfinished:
+                self._input_ended(running, receiver.link.stream)
+
+    def _process(self, running: _Running, stream: str, packet: Packet) -> None:
+        if running.failed:
+            running.counters.drop("node_failed")
+            return
+        running.packets_in += 1
+        running.gaps += packet.gap
+        emitted = self._call(running, running.node.process, stream, packet)
+        if running.main_output is None:
+            took_ns = time.monotonic_ns() - packet.t_ns
+            for tracker in running.by_stream[stream]:
+                tracker.add(took_ns, running.input_periods_ns[stream])
+        else:
+            self._emit(running, emitted, running.by_stream[stream])
+
+    def _emit(
+        self, running: _Running, packets: Iterable[Packet], trackers: Iterable[EndToEnd]
+    ) -> None:
+        for given in packets:
+            output = running.outputs.get(given.output)
+            try:
+                if output is None:
+                    raise InnervateError(f"it emitted on '{given.output}', which it has not got.")
+                output.check(given)
+                # A node may pass on the very packet that it was given, which others see too.
+                packet = msgspec.structs.replace(given, seq=output.seq)
+                now_ns = time.monotonic_ns()
+                if output.senders:
+                    self._send(output, packet, now_ns)
+            except InnervateError as error:
+                self._fail(running, error)
+                return
+            output.seq += 1
+            running.packets_out += 1
+            if given.output == running.main_output:
+                for tracker in trackers:
+                    tracker.add(now_ns - packet.t_ns, output.period_ns)
+            for local in output.locals:
+                local.packets += 1
+                local.latency.add(time.monotonic_ns() - now_ns)
+                self._process(local.target, output.stream, packet)
+
+    def _send(self, output: _Output, packet: Packet, now_ns: int) -> None:
+        place = None
+        if output.slots is not None and packet.data.nbytes >= LARGE_BYTES:
+            place = output.slots.put(packet.data, len(output.senders))
+        shared = None if place is None else msgspec.structs.asdict(place)
+        frames = encode(output.stream, packet, now_ns, shared)
+        for sender in output.senders:
+            while not sender.offer(frames, None if place is None else place.slot):
+                # Back-pressure: wait for room, but stay in touch with the supervisor.
+                self._beat()
+                waiter = Waiter()
+                waiter.add(sender.socket)
+                waiter.add(self._control)
+                if self._control in waiter.wait(self._beat_ns + BEAT_NS):
+                    self._read_control()
+
+    def _give_back(self) -> None:
+        for receiver, _ in self._receivers:
+            receiver.give_back()
+
+    # The end of streams
+
+    def _input_ended(self, running: _Running, stream: str) -> None:
+        running.unfinished.discard(stream)
+        if not running.unfinished and not running.finished:
+            self._finish(running)
+
+    def _finish(self, running: _Running) -> None:
+        if not running.failed:
+            self._mark.phase(Mark.CLOSING)
+            emitted = self._call(running, running.node.finish)
+            self._mark.phase(Mark.STREAMING)
+            self._emit(running, emitted, running.end_to_end.values())
+        self._end_outputs(running)
+
+    def _end_outputs(self, running: _Running) -> None:
+        if running.finished:
+            return
+        running.finished = True
+        for output in running.outputs.values():
+            for sender in output.senders:
+                sender.end(output.seq, time.monotonic_ns())
+            for local in output.locals:
+                self._input_ended(local.target, output.stream)
+
+    def _close(self) -> None:
+        self._mark.phase(Mark.CLOSING)
+        for running in self._nodes.values():
+            if running.opened:
+                self._call(running, running.node.close)
+        for receiver, _ in self._receivers:
+            receiver.close()
+        for sender in self._senders:
+            sender.close()
+
+    # Calling nodes
+
+    def _call(self, running: _Running, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a node; whatever it raises ends the node and is told to the supervisor."""
+        caller = self._caller
+        self._account(running)
+        self._mark.enter(running.number, time.monotonic_ns())
+        try:
+            result = method(*arguments)
+            return tuple(result) if result is not None else ()
+        except (Exception, SystemExit) as error:
+            self._fail(running, error)
+            return ()
+        finally:
+            self._account(caller)
+            self._mark.leave(time.monotonic_ns())
+
+    def _account(self, running: _Running | None) -> None:
+        now_ns = time.thread_time_ns()
+        if self._caller is not None:
+            self._caller.cpu_ns += now_ns - self._cpu_ns
+        self._caller, self._cpu_ns = running, now_ns
+
+    def _fail(self, running: _Running, error: BaseException) -> None:
+        running.failed = True
+        running.errors += 1
+        _log.error("node '%s' failed", running.plan.name, exc_info=error)
+        message = str(error) if isinstance(error, InnervateError) else ""
+        message = message or f"{type(error).__name__}: {error}"
+        self._tell(messages.Failed(running.plan.name, message))
+        self._end_outputs(running)
+
+    # The supervisor
+
+    def _tell(self, message: messages.FromWorker) -> None:
+        self._control.send(messages.encode(message))
+
+    def _read_control(self) -> None:
+        while True:
+            try:
+                frame = self._control.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            message = messages.to_worker.decode(frame)
+            if isinstance(message, messages.Start):
+                self._start = message
+            elif isinstance(message, messages.Stop):
+                self._stopped = True
+            elif isinstance(message, messages.Lost):
+                self._lose(message.groups)
+
+    def _lose(self, groups: list[str]) -> None:
+        for receiver, _ in self._receivers:
+            if self._plan.nodes[receiver.link.source].group in groups:
+                receiver.abandon()
+        for sender in self._senders:
+            if self._plan.nodes[sender.link.target].group in groups:
+                sender.abandon()
+
+    def _beat(self) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns - self._beat_ns < BEAT_NS:
+            return
+        self._beat_ns = now_ns
+        if os.getppid() != self._parent:
+            # Nobody is left to report to, and nobody who would end this process.
+            os._exit(1)
+        statistics = None
+        if now_ns - self._statistics_ns >= _STATISTICS_NS:
+            statistics = self.statistics()
+            self._statistics_ns = now_ns
+        self._tell(messages.Beat(statistics))
+
+    def _collect(self, next_ns: int) -> None:
+        now_ns = time.monotonic_ns()
+        idle = next_ns - now_ns > _IDLE_NS
+        if now_ns - self._collected_ns > (_COLLECT_NS if idle else _COLLECT_LATEST_NS):
+            gc.collect()
+            self._collected_ns = now_ns
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the counts so far: `nodes`, `sent` and `received` (links), `end_to_end`."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        errors: dict[str, int] = {}
+        sent: dict[str, Any] = {}
+        received: dict[str, Any] = {}
+        for sender in self._senders:
+            sent[sender.link.name] = {"sent": sender.sent, "dropped": sender.dropped}
+        for receiver, running in self._receivers:
+            name = running.plan.name
+            errors[name] = errors.get(name, 0) + receiver.refused
+            received[receiver.link.name] = {
+                **receiver.latency.summary(),
+                "packets": receiver.packets,
+                "dropped": receiver.dropped,
+                "missing": receiver.missing,
+                "refused": receiver.refused,
+            }
+        for running in self._nodes.values():
+            for output in running.outputs.values():
+                for local in output.locals:
+                    received[local.link.name] = {
+                        **local.latency.summary(),
+                        "packets": local.packets,
+                        "dropped": 0,
+                        "missing": 0,
+                        "refused": 0,
+                    }
+        return {
+            "nodes": {
+                name: {
+                    "packets_in": running.packets_in,
+                    "packets_out": running.packets_out,
+                    "dropped": dict(running.counters.dropped),
+                    "gaps": running.gaps,
+                    "errors": running.errors + errors.get(name, 0),
+                    "restarts": 0,
+                    "cpu_s": running.cpu_ns / 1e9,
+                    "notes": dict(running.counters.notes),
+                }
+                for name, running in self._nodes.items()
+            },
+            "sent": sent,
+            "received": received,
+            "end_to_end": {
+                f"{source}->{name}": {
+                    **tracker.latency.summary(),
+                    "packets": tracker.latency.count,
+                    "deadlines_missed": tracker.deadlines_missed,
+                }
+                for name, running in self._nodes.items()
+                for source, tracker in running.end_to_end.items()
+            },
+            "processes": {
+                self._group: {
+                    "cpu_s": usage.ru_utime + usage.ru_stime,
+                    "max_rss_bytes": usage.ru_maxrss * 1024,
+                }
+            },
+        }
+
+
+def _prepare_process(group: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_NAME, f"in:{group}".encode()[:15], 0, 0, 0)
+    sharpen_timers()
+
+
+def main(group: str, address: str, mark_fd: int) -> None:
+    """Run the worker of one group until the supervisor or the end of its streams ends it."""
+    parent = os.getppid()
+    _prepare_process(group)
+    token = os.environ[TOKEN_VARIABLE]
+    mark = Mark(mmap(mark_fd, Mark.SIZE))
+    with zmq.Context() as context:
+        control = context.socket(zmq.DEALER)
+        control.setsockopt(zmq.IDENTITY, group.encode())
+        control.setsockopt(zmq.LINGER, 2000)
+        control.connect(address)
+        control.send(messages.encode(messages.Hello(token)))
+        while not control.poll(1000):
+            if os.getppid() != parent:
+                return
+        setup = messages.to_worker.decode(control.recv())
+        if isinstance(setup, messages.Setup):
+            Worker(group, setup, context, control, mark).run()
+        control.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
