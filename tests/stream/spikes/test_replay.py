@@ -136,16 +136,10 @@ def test_nothing_is_emitted_before_it_is_due(session: Path):
 
 def test_after_a_late_wake_up_everything_due_follows_in_order_and_is_noted(session: Path):
     node = replay(session)
-    node.start(time.monotonic_ns() - 6 * MS)
-    first = list(node.tick())
-    assert len(of(first)) >= 6
-    assert node.context.counters.notes["late_ticks"] == 1
-    assert node.context.counters.notes["worst_late_ms"] >= 6
-    rest = run(node, start_ns=0)
-    ends = [p.source_end_ns for p in of(first + rest)]
-    assert ends == [1000 * MS + k * MS for k in range(1, 7)] + [
-        1006 * MS + 500_000 + k * MS for k in (0, 1, 2, 3, 4, 5)
-    ] + [1012 * MS]
+    late = run(node, time.monotonic_ns() - 1000 * MS)
+    assert [p.source_end_ns for p in late] == [p.source_end_ns for p in run(replay(session))]
+    assert node.context.counters.notes["late_packets"] == len(late)
+    assert node.context.counters.notes["worst_late_ms"] >= 1000
 
 
 def test_as_fast_as_possible_stamps_the_time_of_handing_over(session: Path):
@@ -159,16 +153,6 @@ def test_a_tick_never_keeps_its_process_for_a_whole_recording(binned: Path):
     node = replay(binned, loop=1000, speed="max")
     node.start(0)
     assert 0 < len(list(node.tick())) <= 1000
-
-
-def test_a_tick_cut_short_neither_loses_nor_repeats_a_packet(session: Path):
-    node = replay(session)
-    node.start(0)
-    ticking = iter(node.tick())
-    first = next(ticking)
-    ticking.close()
-    cut_short, whole = [first, *run(node)], run(replay(session))
-    assert [(p.source_ns, p.output) for p in cut_short] == [(p.source_ns, p.output) for p in whole]
 
 
 def test_behaviour_comes_sample_by_sample_between_the_spikes(session: Path):
@@ -219,7 +203,7 @@ def test_in_every_lap_the_clock_goes_on_and_segments_are_new(session: Path):
         assert packet.data.shape == once[k].data.shape
     node = replay(session, loop=True)
     node.start(0)
-    for _ in range(5):
+    for _ in range(3 * len(once)):
         assert list(node.tick())
     assert not node.finished
 
