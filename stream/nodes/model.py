@@ -25,13 +25,13 @@ _NON_NEGATIVE = frozenset({"counts", "rates"})
 class ModelSettings(NodeSettings):
     """Settings of the `model` node."""
 
-    file: Path = Field(description="Model file (.onnx with a contract).")
+    file: Path = Field(description="model file (.onnx with a contract)")
     device: str = Field(
         "auto",
         pattern=DEVICE_PATTERN,
-        description="Where to run: auto (a GPU when one works), cpu, cuda, cuda:1.",
+        description="where to run: auto (a GPU when one works), cpu, cuda, cuda:1",
     )
-    threads: int = Field(1, ge=1, le=64, description="Threads inside one operator.")
+    threads: int = Field(1, ge=1, le=64, description="threads inside one operator")
 
 
 class Model(Node[ModelSettings]):
@@ -47,7 +47,7 @@ class Model(Node[ModelSettings]):
     """
 
     use = "model"
-    summary = "Runs a model file, step by step."
+    summary = "runs a model file, one step for every packet"
     Settings = ModelSettings
     accepts: ClassVar[frozenset[str]] = frozenset({"counts", "rates", "behaviour"})
 
@@ -225,7 +225,7 @@ def _check_channels(model: str, wanted: tuple[str, ...], stream: str, spec: Stre
             what = "some of them twice"
         raise ConfigError(
             f"{sizes}, {what}; give the model's channels to 'spikes.bin' in its order, with"
-            f" `units: [{_some(wanted)}]`."
+            f" `units: [{_some(wanted)}]` (`innervate inspect` lists them)."
         )
     if len(missing) == len(extra) and len(found) == len(wanted):
         pairs = [f"{b} instead of {a}" for a, b in zip(wanted, found, strict=True) if a != b]

@@ -19,7 +19,7 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from stream.errors import ConfigError
 from stream.node import Context, Node, NodeSettings, StreamSpec
-from stream.packet import Packet, encode
+from stream.packet import Packet, encode, encode_end
 
 # How much may wait for one subscriber before it loses packets.
 _BACKLOG_BYTES = 64 * 1024 * 1024
@@ -35,14 +35,14 @@ class ZmqTapSettings(NodeSettings):
 
     bind: str = Field(
         "tcp://127.0.0.1:5757",
-        description="Address to publish on: tcp://127.0.0.1:PORT or ipc:///PATH; an address that"
-        " other hosts reach needs the two CURVE files.",
+        description="address to publish on: tcp://127.0.0.1:PORT or ipc:///PATH; an address that"
+        " other hosts reach needs the two CURVE files",
     )
     curve_secret_key_file: Path | None = Field(
-        None, description="This tap's key pair, a .key_secret file of zmq.auth.create_certificates."
+        None, description="this tap's key pair, a .key_secret file of zmq.auth.create_certificates"
     )
     curve_clients_file: Path | None = Field(
-        None, description="Public keys (Z85, one a line, # for comments) that may subscribe."
+        None, description="public keys (Z85, one a line, # for comments) that may subscribe"
     )
 
 
@@ -55,7 +55,7 @@ class ZmqTap(Node[ZmqTapSettings]):
     """
 
     use = "zmq"
-    summary = "Publishes streams to outside programs over ZeroMQ."
+    summary = "publishes streams to programs outside the run"
     Settings = ZmqTapSettings
     accepts: ClassVar[frozenset[str]] = frozenset({"*"})
     max_inputs: ClassVar[int | None] = None
@@ -90,6 +90,7 @@ class ZmqTap(Node[ZmqTapSettings]):
         """
         super().open(context)
         self._overruns = 0
+        self._next_seq = dict.fromkeys(context.inputs, 0)
         self._zmq = zmq.Context()
         self._authenticator: ThreadAuthenticator | None = None
         self._file: Path | None = None
@@ -120,7 +121,17 @@ class ZmqTap(Node[ZmqTapSettings]):
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Publish one packet."""
-        frames = encode(stream, packet, time.monotonic_ns())
+        self._next_seq[stream] = packet.seq + 1
+        self._publish(encode(stream, packet, time.monotonic_ns()))
+        return ()
+
+    def finish(self) -> Iterable[Packet]:
+        """Tell subscribers that the streams have ended."""
+        for stream, seq in self._next_seq.items():
+            self._publish(encode_end(stream, seq, time.monotonic_ns()))
+        return ()
+
+    def _publish(self, frames: list[bytes | memoryview]) -> None:
         try:
             self._socket.send_multipart(frames, zmq.DONTWAIT)
         except zmq.Again:
@@ -130,7 +141,6 @@ class ZmqTap(Node[ZmqTapSettings]):
             self._socket.xpub_nodrop = False
             self._socket.send_multipart(frames, zmq.DONTWAIT)
             self._socket.xpub_nodrop = True
-        return ()
 
     def close(self) -> None:
         """Close the socket; what waits in it goes out within half a second."""

@@ -165,6 +165,18 @@ def test_packets_that_wait_at_the_end_still_go_out(open_tap, context):
     assert seen[-1] == 99
 
 
+def test_subscribers_learn_that_a_stream_has_ended(open_tap, context):
+    node = open_tap()
+    socket = subscriber(context, node)
+    receive_first(node, "rates", socket)
+    list(node.process("rates", rates(41)))
+    list(node.finish())
+    packets = [decode(socket.recv_multipart())[1]]
+    while packets[-1].kind != "end":
+        packets.append(decode(socket.recv_multipart())[1])
+    assert packets[-1].seq == 42
+
+
 def test_a_strangers_bytes_do_not_disturb_it(open_tap, context):
     node = open_tap()
     raw = context.socket(zmq.STREAM)

@@ -1,0 +1,365 @@
+"""The `console` node: what streams carry, drawn in the terminal a few times a second."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+from rich.console import Console as Terminal
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.nodes.heat import heat_strip, sparkline
+from stream.packet import Packet
+
+_REFRESH_NS = 250_000_000
+_PLAIN_NS = 2_000_000_000
+_HISTORY = 16
+_LATENCIES = 2048
+_MAX_STATUS_MESSAGES = 100
+
+
+class ConsoleSettings(NodeSettings):
+    """The console has no settings."""
+
+
+class Screen(Terminal):
+    """A terminal whose end is an error to handle, where rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich caught."""
+        raise BrokenPipeError
+
+
+class Console(Node[ConsoleSettings]):
+    """Shows rates as a heat strip, spikes per second, behaviour, latency and drops.
+
+    A packet only adds to sums; drawing happens four times a second, on the console's own time. When
+    stdout is no terminal, it writes one plain line every two seconds. A terminal that takes no
+    more text is skipped, not waited for.
+    """
+
+    use = "console"
+    summary = "draws rates, behaviour, latency and drops in the terminal"
+    Settings = ConsoleSettings
+    accepts: ClassVar[frozenset[str]] = frozenset({"spikes", "counts", "rates", "behaviour"})
+    max_inputs: ClassVar[int | None] = None
+    delivery: ClassVar[str] = "latest"
+
+    terminal: Screen | None = None
+    """Where to draw; None for stdout."""
+
+    def open(self, context: Context) -> None:
+        """Take the terminal and listen to the statistics of the run."""
+        super().open(context)
+        self._views = {name: _View(name, spec) for name, spec in context.inputs.items()}
+        self._status = _Status(context.status_address)
+        self._screen = self.terminal or Screen(highlight=False)
+        self._started_ns = self._due_ns = time.monotonic_ns()
+        self._live: Live | None = None
+        self._gone = False
+        if self._screen.is_terminal and not self._screen.is_dumb_terminal:
+            self._live = Live(
+                console=self._screen, auto_refresh=False, vertical_overflow="crop",
+                redirect_stdout=False, redirect_stderr=False,
+            )  # fmt: skip
+            self._live.start()
+            # A process that is killed can show no hidden cursor again, so it stays visible.
+            self._screen.show_cursor(True)
+
+    def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
+        """Add one packet to what the next drawing shows."""
+        self._views[stream].add(packet)
+        return ()
+
+    def due_ns(self) -> int | None:
+        """Return when the next drawing is due."""
+        return self._due_ns
+
+    def tick(self) -> Iterable[Packet]:
+        """Draw."""
+        now_ns = time.monotonic_ns()
+        self._due_ns = now_ns + (_PLAIN_NS if self._live is None else _REFRESH_NS)
+        self._status.read()
+        for view in self._views.values():
+            view.fold()
+        self._draw()
+        return ()
+
+    def finish(self) -> Iterable[Packet]:
+        """Draw the last state."""
+        return self.tick()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        live, self._live = getattr(self, "_live", None), None
+        if live is not None and not self._gone:
+            try:
+                live.stop()
+            except OSError:
+                self._gone = True
+        if hasattr(self, "_status"):
+            self._status.close()
+
+    def _draw(self) -> None:
+        if self._gone or not _takes_text(self._screen):
+            return
+        try:
+            if self._live is None:
+                self._screen.print(self.line(), soft_wrap=True)
+            else:
+                self._live.update(self.picture(), refresh=True)
+        except OSError:
+            # The terminal was closed. A view must not end the run.
+            self._gone = True
+            self.context.counters.note("terminal", "closed during the run")
+
+    def line(self) -> str:
+        """Return what is to be said in one plain line."""
+        parts = [f"{self._elapsed_s():.0f} s"]
+        parts += [view.headline() for view in self._views.values()]
+        parts.append("lost {}, dropped {}".format(*self._status.losses()))
+        return self._writable(" | ".join(parts))
+
+    def picture(self) -> RenderableType:
+        """Return the whole view, as wide and no higher than the terminal."""
+        width, height = self._screen.size
+        colour = self._screen.color_system is not None
+        unicode = self._screen.encoding.startswith("utf")
+        views = list(self._views.values())[: max(1, height - 2)]
+        strips = [view for view in views if view.draws_strip]
+        rows = self._status.rows()
+        left = height - 2 - len(views)
+        if len(rows) + 1 <= left - 2 * len(strips):
+            left -= len(rows) + 1
+        else:
+            rows = []
+        lines = min(8, left // max(1, len(strips)))
+        parts: list[RenderableType] = [self._title()]
+        for view in views:
+            headline = view.curves(unicode) if view.spec.kind == "behaviour" else view.headline()
+            parts.append(Text(self._writable(headline), "bold", no_wrap=True, overflow="crop"))
+            if view.draws_strip and lines > 0:
+                rates = np.array(view.history)
+                top = view.scale_hz
+                strip = heat_strip(rates, width, lines, top=top, colour=colour, unicode=unicode)
+                parts.append(strip)
+        if rows:
+            parts.append(_table(rows))
+        return Group(*parts)
+
+    def _title(self) -> Text:
+        pipeline, (lost, dropped) = self.context.pipeline or "innervate", self._status.losses()
+        title = Text(no_wrap=True, overflow="crop")
+        title.append(self._writable(f"{pipeline}  {_clock(self._elapsed_s())}  "), "bold")
+        title.append(f"lost {lost}", "bold red" if lost else "dim")
+        return title.append(f"  dropped {dropped}", "dim")
+
+    def _writable(self, text: str) -> str:
+        """Replace what the terminal's encoding lacks: units may have any name."""
+        return text.encode(self._screen.encoding, "replace").decode(self._screen.encoding)
+
+    def _elapsed_s(self) -> float:
+        return (time.monotonic_ns() - self._started_ns) / 1e9
+
+
+class _View:
+    """What the console keeps of one stream: sums since the last drawing, and a short history."""
+
+    def __init__(self, name: str, spec: StreamSpec) -> None:
+        self.name = name
+        self.spec = spec
+        self.history: deque[NDArray[np.float64]] = deque(maxlen=_HISTORY)
+        self.scale_hz = 1.0
+        self.spikes_per_s = float("nan")
+        self._latencies_ns: deque[int] = deque(maxlen=_LATENCIES)
+        self._total: NDArray[np.float64] | None = None
+        self._spikes = 0
+        self._packets = 0
+        self._covered_ns = 0
+        self._per_packet_to_hz = 1.0
+        if spec.kind == "counts" and spec.period_s:
+            self._per_packet_to_hz = 1.0 / spec.period_s
+
+    def add(self, packet: Packet) -> None:
+        self._latencies_ns.append(time.monotonic_ns() - packet.t_ns)
+        self._packets += 1
+        if packet.kind == "spikes":
+            self._spikes += len(packet.data)
+            self._covered_ns += packet.source_end_ns - packet.source_ns
+        elif self._total is None:
+            self._total = packet.data.astype(np.float64)
+        else:
+            self._total += packet.data
+
+    def fold(self) -> None:
+        """Turn what came since the last call into one line of the history."""
+        if not self._packets:
+            return
+        if self._total is not None:
+            mean = self._total / self._packets * self._per_packet_to_hz
+            self.history.append(mean)
+            self.spikes_per_s = float(mean.sum())
+            # The scale follows a peak at once and comes down slowly, so that colours hold still.
+            self.scale_hz = max(1.0, 0.95 * self.scale_hz, float(np.percentile(mean, 98)))
+        elif self._covered_ns:
+            self.spikes_per_s = self._spikes / (self._covered_ns / 1e9)
+        self._total = None
+        self._packets = self._spikes = self._covered_ns = 0
+
+    def headline(self) -> str:
+        """Say in one line what came last."""
+        if not self._latencies_ns:
+            return f"{self.name}: nothing yet"
+        p50, p99 = np.percentile(self._latencies_ns, [50, 99]) / 1e6
+        latency = f"latency p50 {p50:.1f} p99 {p99:.1f} ms"
+        if self.spec.kind == "behaviour":
+            return f"{self.name}: {self._values()}, {latency}"
+        flow = f"{self.spikes_per_s:.0f} spikes/s"
+        if self.history:
+            newest = self.history[-1]
+            flow = f"{len(newest)} units, {flow}, peak {newest.max():.0f} Hz{self._peak()}"
+        return f"{self.name}: {flow}, {latency}"
+
+    @property
+    def draws_strip(self) -> bool:
+        """Whether there is something to draw as a heat strip."""
+        return bool(self.history) and self.spec.kind != "behaviour"
+
+    def curves(self, unicode: bool) -> str:
+        """Show each column as a short curve and its newest value."""
+        if not self.history:
+            return self.headline()
+        past = np.array(self.history)
+        return f"{self.name}: " + "  ".join(
+            f"{name} {sparkline(past[:, column], unicode)} {past[-1, column]:.3g}"
+            for column, name in enumerate(self._columns())
+        )
+
+    def _columns(self) -> tuple[str, ...]:
+        size = len(self.history[-1]) if self.history else 0
+        return (self.spec.names or tuple(str(i) for i in range(size)))[:6]
+
+    def _values(self) -> str:
+        newest = self.history[-1] if self.history else ()
+        return " ".join(
+            f"{name} {value:.3g}" for name, value in zip(self._columns(), newest, strict=False)
+        )
+
+    def _peak(self) -> str:
+        names = self.spec.names
+        return f" ({names[int(self.history[-1].argmax())]})" if names else ""
+
+
+class _Status:
+    """The statistics that the run publishes, as far as they are there."""
+
+    def __init__(self, address: str) -> None:
+        self._newest: Mapping[str, Any] = {}
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        if address:
+            self._context = zmq.Context()
+            self._socket = self._context.socket(zmq.SUB)
+            self._socket.linger = 0
+            self._socket.subscribe(b"")
+            self._socket.connect(address)
+
+    def read(self) -> None:
+        """Take the newest message, without waiting for one."""
+        if self._context is None:
+            return
+        for _ in range(_MAX_STATUS_MESSAGES):
+            try:
+                frames = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                newest = msgspec.msgpack.decode(frames[-1])
+            except msgspec.DecodeError:
+                continue
+            if isinstance(newest, dict):
+                self._newest = newest
+
+    def losses(self) -> tuple[int, int]:
+        """Return how many packets nodes refused or links lost, and how many links dropped.
+
+        What a link drops is what its `deliver` asks for.
+        """
+        nodes, links = _children(self._newest, "nodes"), _children(self._newest, "links")
+        refused = sum(_count(n) for node in nodes.values() for n in _values(node.get("dropped")))
+        lost = sum(_count(link.get("lost")) for link in links.values())
+        return refused + lost, sum(_count(link.get("dropped")) for link in links.values())
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """For each link and each way through the run: name, packets, p50, p99, dropped."""
+        return [
+            (
+                name,
+                *(_number(entry.get(key)) for key in ("packets", "p50_us", "p99_us", "dropped")),
+            )
+            for part in ("links", "end_to_end")
+            for name, entry in _children(self._newest, part).items()
+        ]
+
+    def close(self) -> None:
+        if self._context is not None:
+            self._socket.close()
+            self._context.term()
+            self._context = None
+
+
+def _children(status: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    found = status.get(key)
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): entry for name, entry in found.items() if isinstance(entry, dict)}
+
+
+def _values(found: object) -> Iterable[object]:
+    return found.values() if isinstance(found, dict) else ()
+
+
+def _count(value: object) -> int:
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def _number(value: object) -> str:
+    return f"{value:,.0f}" if isinstance(value, int | float) else ""
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("link", no_wrap=True, overflow="crop")
+    for name in ("packets", "p50 us", "p99 us", "dropped"):
+        table.add_column(name, justify="right", no_wrap=True, overflow="crop")
+    for row in rows:
+        table.add_row(*row, style="red" if row[-1] not in ("", "0") else None)
+    return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:d}:{minutes:02d}:{rest:02d}"
+
+
+def _takes_text(terminal: Screen) -> bool:
+    """Return whether writing now would not wait, as for a stopped terminal or a full pipe."""
+    try:
+        number = terminal.file.fileno()
+    except (OSError, ValueError):
+        return True
+    if sys.platform == "win32":
+        return True
+    return bool(select.select([], [number], [], 0)[1])
