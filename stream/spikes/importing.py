@@ -23,7 +23,7 @@ from stream.spikes.mapping import (
     Times,
     Variable,
 )
-from stream.spikes.nwb import Session
+from stream.spikes.nwb_write import Session
 from stream.spikes.readers import Found, Tree, as_array, describe, find, open_files
 from stream.spikes.recording import Floats, Recording, Series, Trials
 from stream.units import to_ns

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import ConfigError, MissingExtraError, RecordingError
+from stream.spikes.files import MAX_BYTES, check_there, first_line
 from stream.spikes.mapping import Binary, File
-
-MAX_BYTES = 8 * 2**30
-"""No file or array larger than this is read."""
+from stream.spikes.npz import npz_arrays
 
 Tree = Any
 """A dict by name, a list, an array, a text, or an HDF5 data set that is read when asked for."""
@@ -48,14 +47,13 @@ def open_file(path: Path, stack: ExitStack, how: File | None = None) -> Tree:
     MissingExtraError
         Its format needs packages that are not installed.
     """
-    if not path.is_file():
-        raise RecordingError(f"{path} is {'not a file' if path.exists() else 'not there'}.")
+    check_there(path)
+    # Of an HDF5 file, version 7.3 of MATLAB included, only what is asked for is read.
     size = path.stat().st_size
-    if not 0 < size <= MAX_BYTES:
+    if size > MAX_BYTES and path.suffix.lower() not in (*_HDF5, ".mat"):
         raise RecordingError(
-            f"{path} is empty (0 bytes)."
-            if not size
-            else f"{path} is larger than the {MAX_BYTES / 2**30:.0f} GiB that are read."
+            f"{path} has {size / 2**30:.1f} GiB, more than the {MAX_BYTES / 2**30:.0f} GiB that are"
+            " read."
         )
     try:
         return _open(path, stack, how or File(match="*"))
@@ -64,7 +62,7 @@ def open_file(path: Path, stack: ExitStack, how: File | None = None) -> Tree:
     except ImportError as error:
         raise MissingExtraError(f"Reading {path.name}", "nwb") from error
     except Exception as error:  # each format's library has its own kinds
-        raise RecordingError(f"{path} cannot be read ({_first_line(error)}).") from error
+        raise RecordingError(f"{path} cannot be read ({first_line(error)}).") from error
 
 
 def _open(path: Path, stack: ExitStack, how: File) -> Tree:
@@ -79,8 +77,7 @@ def _open(path: Path, stack: ExitStack, how: File) -> Tree:
     elif suffix == ".npy":
         tree = {"data": np.load(path, allow_pickle=False)}
     elif suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            tree = {name: file[name] for name in file.files}
+        tree = npz_arrays(path)
     elif suffix in _HDF5:
         tree = _hdf5(path, stack)
     elif suffix in _SEPARATORS or how.format == "csv":
@@ -91,10 +88,6 @@ def _open(path: Path, stack: ExitStack, how: File) -> Tree:
         f"{path}: files called '{suffix}' have no format that is known ({', '.join(_SUFFIXES)});"
         " say in the mapping, under 'files', what it is: 'binary' with a 'dtype', or 'format'."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _matlab(path: Path, stack: ExitStack) -> Tree:
@@ -136,7 +129,13 @@ def _from_hdf5(node: Any) -> Tree:
     import h5py
 
     if isinstance(node, h5py.Group):
-        members = {k: _from_hdf5(v) for k, v in node.items() if not k.startswith("#")}
+        members = {
+            name: _from_hdf5(node[name])
+            for name in node
+            # References of MATLAB live in `#refs#`; links to other files are not followed.
+            if not name.startswith("#")
+            and not isinstance(node.get(name, getlink=True), h5py.ExternalLink)
+        }
         cells = [v for v in members.values() if isinstance(v, list)]
         # MATLAB 7.3 writes an array of structs as a group of fields, each a list of references.
         if node.attrs.get("MATLAB_class") == b"struct" and cells and len(cells) == len(members):
