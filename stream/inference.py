@@ -13,33 +13,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from stream.errors import ModelError
-from stream.model_file import METADATA_KEY, Contract
+from stream.model_file import Contract, read_model
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
 """How a device is written: `auto` (a GPU when one works, else the CPU), `cpu`, `cuda`, `cuda:1`."""
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
-_DTYPES = {
-    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
-    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8", "tensor(bool)": "bool",
-}  # fmt: skip
-
-
-def read_contract(path: Path) -> Contract:
-    """Read the contract of a model file."""
-    try:
-        meta = ort.InferenceSession(path, providers=[_CPU]).get_modelmeta().custom_metadata_map
-        return msgspec.json.decode(meta[METADATA_KEY], type=Contract)
-    except Exception as error:
-        raise ModelError(f"{path} is no model file ({_first_line(error)}).") from None
 
 
 class StreamingSession:
@@ -78,12 +63,8 @@ class StreamingSession:
     """
 
     def __init__(self, path: Path | str, device: str = "auto", threads: int = 1) -> None:
-        path = Path(path)
-        self.contract: Contract = read_contract(path)
-        try:
-            model = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+        model, contract = read_model(path)
+        self.contract: Contract = contract
         self.sha256 = hashlib.sha256(model).hexdigest()
         try:
             self._session, log = open_session(model, device, threads)
@@ -98,7 +79,6 @@ class StreamingSession:
                 f" {', '.join(self.providers)} ({_reason(log)}); repair the CUDA installation"
                 " (`innervate doctor` shows what works) or set device: cpu."
             )
-        self._check_graph(path)
         self._inputs: list[tuple[str, _Tensor]] = []
         self._outputs: list[tuple[str, _Tensor]] = []
         self._starts: list[tuple[_Tensor, NDArray[Any]]] = []
@@ -145,41 +125,6 @@ class StreamingSession:
             ) from None
         self._binding, self._other = self._other, self._binding
         return {name: tensor.array.copy() for name, tensor in self._outputs}
-
-    def _check_graph(self, path: Path) -> None:
-        """Refuse a graph whose tensors are not those of the contract."""
-        contract = self.contract
-        wanted_inputs = {p.name: (p.dtype, p.shape) for p in contract.inputs}
-        wanted_inputs |= {s.input: (s.dtype, s.shape) for s in contract.states}
-        wanted_outputs = {p.name: (p.dtype, p.shape) for p in contract.outputs}
-        wanted_outputs |= {s.output: (s.dtype, s.shape) for s in contract.states}
-        graph_inputs = {t.name: t for t in self._session.get_inputs()}
-        graph_outputs = {t.name: t for t in self._session.get_outputs()}
-        for what, wanted, there in (
-            ("input", wanted_inputs, graph_inputs),
-            ("output", wanted_outputs, graph_outputs),
-        ):
-            for name, (dtype, shape) in wanted.items():
-                if name not in there:
-                    raise ModelError(
-                        f"{path}: the contract names {what} '{name}', the graph has"
-                        f" {', '.join(there) or 'none'}; export the model again."
-                    )
-                found = there[name]
-                fits = len(found.shape) == len(shape) and all(
-                    not isinstance(size, int) or size == wanted_size
-                    for size, wanted_size in zip(found.shape, shape, strict=True)
-                )
-                if not fits or _DTYPES.get(found.type) != dtype:
-                    raise ModelError(
-                        f"{path}: {what} '{name}' is {dtype} {list(shape)} in the contract and"
-                        f" {found.type} {found.shape} in the graph; export the model again."
-                    )
-        for name in graph_inputs.keys() - wanted_inputs.keys():
-            raise ModelError(
-                f"{path}: the graph has an input '{name}' that the contract does not mention;"
-                " export the model again."
-            )
 
     def _bind(self, gpu: int | None) -> tuple[ort.IOBinding, ort.IOBinding]:
         """Make the buffers, and a binding for each of the two roles that they take in turn."""

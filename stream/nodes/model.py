@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from stream.errors import ConfigError, ModelError
-from stream.inference import DEVICE_PATTERN, StreamingSession, read_contract
-from stream.model_file import Contract, Port
+from stream.inference import DEVICE_PATTERN, StreamingSession
+from stream.model_file import Contract, Port, read_model
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.units import format_seconds
@@ -62,8 +62,7 @@ class Model(Node[ModelSettings]):
         """
         path = self.settings.file
         try:
-            contract = read_contract(path)
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            model, contract = read_model(path)
             if self.settings.device.startswith("cuda"):
                 # Only a session tells whether a GPU works; better now than after the start.
                 StreamingSession(path, self.settings.device)
@@ -86,7 +85,10 @@ class Model(Node[ModelSettings]):
                 names=output.channels,
                 unit=output.unit,
                 period_s=spec.period_s if output.period_s is None else output.period_s,
-                meta={"model": f"{contract.name} {contract.version}", "sha256": sha256},
+                meta={
+                    "model": f"{contract.name} {contract.version}",
+                    "sha256": sha256(model).hexdigest(),
+                },
             )
             for number, output in enumerate(contract.outputs)
         }

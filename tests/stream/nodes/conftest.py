@@ -124,11 +124,6 @@ def ring():
 
 
 @pytest.fixture
-def save_model():
-    return _save
-
-
-@pytest.fixture
 def counts_spec():
     def spec(units=("a", "b", "c"), **changes):
         given = {
