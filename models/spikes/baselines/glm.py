@@ -31,12 +31,15 @@ class PoissonGlm:
     ceiling
         (units out,) the highest count per bin of the training part, which bounds the rate: the
         exponential of an unseen pattern knows no bound of its own.
+    penalty
+        The L2 penalty that was chosen.
     """
 
     decay: Floats
     weights: Floats
     bias: Floats
     ceiling: Floats
+    penalty: float
 
     def predict(self, counts: ArrayLike, segment: NDArray[np.int64]) -> Floats:
         """Return expected counts per bin, (bins, units out).
@@ -104,6 +107,7 @@ def fit_glm(
         weights=weights.reshape(k, n_in, -1),
         bias=bias - mean @ weights,
         ceiling=ceiling,
+        penalty=best,
     )
 
 
