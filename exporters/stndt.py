@@ -66,11 +66,10 @@ def streaming_step(
     features = _features(graph, network, counts)
     embed, embed_bias = embedding(network)
     x = graph.linear(features, embed, embed_bias)
-    y = graph.op("LayerNormalization", x, graph.constant(np.ones(config.n_out)), axis=-1,
-                 epsilon=_EPSILON)  # fmt: skip
+    y = first_norm(graph, x, config.n_out)
     for number, layer in enumerate(network.layers):
         assert isinstance(layer, Layer)
-        x, y = _layer(graph, layer, number, clock, x, y)
+        x, y = _layer(graph, layer, number, clock, x=x, y=y)
     if config.look_ahead:
         features = _delay(graph, features, config)
     u = graph.op("Concat", y, features, axis=1)
@@ -117,11 +116,16 @@ def _unscaled(network: StreamingSTNDT, weight: Array) -> Array:
     return (weight / std).T
 
 
+def centred_log_counts(graph: Graph, counts: str, mean: Array) -> str:
+    """Return log(1 + counts) - mean."""
+    logs = graph.op("Log", graph.op("Add", counts, graph.constant(np.ones(1))))
+    return graph.op("Sub", logs, graph.constant(mean))
+
+
 def _features(graph: Graph, network: StreamingSTNDT, counts: str) -> str:
     """Return features (1, F): centred log counts and their exponential averages."""
     config = network.config
-    v = graph.op("Log", graph.op("Add", counts, graph.constant(np.ones(1))))
-    v = graph.op("Sub", v, graph.constant(array(network.scales.input_mean)))
+    v = centred_log_counts(graph, counts, array(network.scales.input_mean))
     if config.taus:
         # The newest value is the average that keeps nothing, so one formula gives all features.
         decay = np.array([0.0, *(math.exp(-1 / tau) for tau in config.taus)])
@@ -171,31 +175,48 @@ class _Clock:
 
 
 def _layer(
-    graph: Graph, layer: Layer, number: int, clock: _Clock, x: str, y: str
+    graph: Graph, layer: Layer, number: int, clock: _Clock, *, x: str, y: str
 ) -> tuple[str, str]:
     """Add a layer; x is the residual stream and y its norm, both before and after."""
     config = layer.config
     attend = _attend_merged if merges_heads(config) else _attend_split
     branch, bias = attend(graph, layer, number, clock, y)
     if config.spatial == "frozen":
-        x, y = _add_and_norm(graph, x, branch, bias)
-        matrix = softmax(array(layer.mix)).T
-        gain, shift = array(layer.norm_space.weight), array(layer.norm_space.bias)
-        branch, bias = graph.linear(y, gain[:, None] * matrix), shift @ matrix
+        x, y = add_and_norm(graph, x, branch, bias)
+        matrix, bias = spatial_matrix(layer)
+        branch = graph.linear(y, matrix)
     elif config.spatial == "recursive":
         norm = layer.norm_space
-        x, y = _add_and_norm(graph, x, branch, bias, array(norm.weight), array(norm.bias))
+        x, y = add_and_norm(graph, x, branch, bias, gain=array(norm.weight), shift=array(norm.bias))
         branch, bias = _mix_recursive(graph, layer, number, y), np.zeros(config.n_out)
-    x, y = _add_and_norm(graph, x, branch, bias)
+    x, y = add_and_norm(graph, x, branch, bias)
+    return feed_forward(graph, layer, x, y)
+
+
+def first_norm(graph: Graph, x: str, width: int) -> str:
+    """Return the norm of rows (m, width), not scaled."""
+    ones = graph.constant(np.ones(width))
+    return graph.op("LayerNormalization", x, ones, axis=-1, epsilon=_EPSILON)
+
+
+def feed_forward(graph: Graph, layer: Layer, x: str, y: str) -> tuple[str, str]:
+    """Add the feed-forward part of a layer; x is the residual stream, y its norm, not scaled."""
     gain, shift = array(layer.norm_hidden.weight), array(layer.norm_hidden.bias)
     up, down = array(layer.up.weight), array(layer.down.weight)
     hidden = graph.linear(y, gain[:, None] * up.T, array(layer.up.bias) + up @ shift)
     branch = graph.linear(graph.op("Relu", hidden), down.T)
-    return _add_and_norm(graph, x, branch, array(layer.down.bias))
+    return add_and_norm(graph, x, branch, array(layer.down.bias))
 
 
-def _add_and_norm(
-    graph: Graph, x: str, branch: str, bias: Array, gain: Array | None = None,
+def spatial_matrix(layer: Layer) -> tuple[Array, Array]:
+    """Return the constant spatial attention (d, d) for rows that are not scaled, and its bias."""
+    matrix = softmax(array(layer.mix)).T
+    gain, shift = array(layer.norm_space.weight), array(layer.norm_space.bias)
+    return gain[:, None] * matrix, shift @ matrix
+
+
+def add_and_norm(
+    graph: Graph, x: str, branch: str, bias: Array, *, gain: Array | None = None,
     shift: Array | None = None,
 ) -> tuple[str, str]:  # fmt: skip
     """Return x + branch + bias, and its norm."""
