@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -87,6 +87,9 @@ class Context:
     pipeline, pipeline_path, status_address
         Name of the pipeline and its file; ZeroMQ address on which the run publishes its
         statistics. Each may be empty.
+    linked
+        The outputs of the node that any other takes, so that a source need not make the rest; None
+        where that is not known.
     """
 
     name: str
@@ -96,6 +99,8 @@ class Context:
     pipeline: str = ""
     pipeline_path: str = ""
     status_address: str = ""
+    alive: Callable[[], None] = lambda: None
+    linked: frozenset[str] | None = None
 
 
 S = TypeVar("S", bound=NodeSettings)

@@ -256,7 +256,12 @@ class Worker:
                 run_dir=Path(self._setup.run_dir),
                 counters=running.counters,
                 pipeline=self._plan.name,
+                pipeline_path=self._plan.path,
+                alive=self._beat,
                 status_address=f"{self._setup.prefix}status",
+                linked=frozenset(
+                    name for name, out in running.outputs.items() if out.senders or out.locals
+                ),
             )
             running.opened = True
             self._call(running, running.node.open, context)

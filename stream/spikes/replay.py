@@ -6,7 +6,7 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
@@ -115,7 +115,7 @@ class SpikesReplay(PacedSource[ReplaySettings]):
         for name, signal in _signals(recording, _Stretches(recording)).items():
             if signal.every > 1:
                 context.counters.note(f"{name}_thinned_by", signal.every)
-        self.pace(play(recording, self.settings.chunk or CHUNK_S, laps))
+        self.pace(play(recording, self.settings.chunk or CHUNK_S, laps, context.linked))
 
     def _load(self) -> Recording:
         from stream.spikes.nwb import load_recording
@@ -194,14 +194,20 @@ def take_units(recording: Recording, names: tuple[str, ...], where: str) -> Reco
     )
 
 
-def play(recording: Recording, chunk_s: float = CHUNK_S, laps: int | None = 1) -> Iterator[Timed]:
+def play(
+    recording: Recording,
+    chunk_s: float = CHUNK_S,
+    laps: int | None = 1,
+    outputs: Collection[str] | None = None,
+) -> Iterator[Timed]:
     """Yield everything in a recording as packets, in the order in which it existed.
 
     Spikes come in chunks counted from the start of each segment; the last chunk of a segment ends
     with it. Counts come bin by bin, behaviour sample by sample (at most 1000 a second, evenly
     thinned above that), and known rates that are sampled regularly with the span for which they
     hold. Time between segments that was not observed is skipped. In every further lap the clock
-    goes on and the segments are new ones; None for no end.
+    goes on and the segments are new ones; None for no end. Beside the main one, only what `outputs`
+    names is made; None for all.
     """
     stretches = _Stretches(recording)
     main = (
@@ -209,7 +215,8 @@ def play(recording: Recording, chunk_s: float = CHUNK_S, laps: int | None = 1) -
         if recording.spike_times_s is not None
         else _Counts(recording, stretches)
     )
-    tracks = (main, *_signals(recording, stretches).values())
+    signals = _signals(recording, stretches).items()
+    tracks = (main, *(s for name, s in signals if outputs is None or name in outputs))
     for lap in itertools.count() if laps is None else range(laps):
         yield from heapq.merge(*(track.play(lap) for track in tracks), key=itemgetter(0))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 
 import numpy as np
@@ -58,13 +58,20 @@ class SpikesSimulate(PacedSource[SimulateSettings]):
         duration_s = self.settings.duration
         stop_ns = None if duration_s is None else to_ns(duration_s)
         simulation = self._simulation()
-        spikes, rates, behaviour = itertools.tee(simulation.blocks(), 3)
-        tracks = (
-            _chunks(spikes, to_ns(self.settings.chunk), stop_ns),
-            _rates(rates, stop_ns),
-            _behaviour(behaviour, simulation.behaviour, stop_ns),
-        )
-        self.pace(heapq.merge(*tracks, key=itemgetter(0)))
+        chunk_ns, signal = to_ns(self.settings.chunk), simulation.behaviour
+        tracks: dict[str, Callable[[Iterator[Block]], Iterator[Timed]]] = {
+            "": lambda blocks: _chunks(blocks, chunk_ns, stop_ns),
+            "true_rates": lambda blocks: _rates(blocks, stop_ns),
+            signal: lambda blocks: _behaviour(blocks, signal, stop_ns),
+        }
+        taken = [
+            track
+            for name, track in tracks.items()
+            if not name or context.linked is None or name in context.linked
+        ]
+        copies = itertools.tee(simulation.blocks(), len(taken))
+        timelines = (track(blocks) for track, blocks in zip(taken, copies, strict=True))
+        self.pace(heapq.merge(*timelines, key=itemgetter(0)))
 
     def _simulation(self) -> Simulation:
         s = self.settings

@@ -167,6 +167,12 @@ def test_behaviour_comes_sample_by_sample_between_the_spikes(session: Path):
     assert order == sorted(order, key=lambda item: item[0])
 
 
+def test_streams_that_nobody_takes_are_not_made(session: Path):
+    node = SpikesReplay(ReplaySettings(file=session))
+    node.open(Context("probe", {}, session.parent, linked=frozenset({"", "true_rates"})))
+    assert {p.output for p in run(node)} == {"", "true_rates"}
+
+
 def test_true_rates_carry_the_span_for_which_they_hold(session: Path):
     rates = of(run(replay(session)), "true_rates")
     assert [(p.source_ns / MS, p.source_end_ns / MS) for p in rates] == [

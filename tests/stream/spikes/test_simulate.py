@@ -99,6 +99,16 @@ def test_packets_come_in_the_order_of_their_time_and_cover_it_whole():
         assert ((times_ns >= chunk.source_ns) & (times_ns < chunk.source_end_ns)).all()
 
 
+def test_streams_that_nobody_takes_are_not_made():
+    node = SpikesSimulate(SimulateSettings(population="reaches", units=5, duration=0.1))
+    node.open(Context("probe", {}, Path(), linked=frozenset({"hand_vel"})))
+    packets = list(packets_of(node))
+    assert {p.output for p in packets} == {"", "hand_vel"}
+    assert np.array_equal(
+        spikes_of(packets), spikes_of(packets_of(simulate(population="reaches", duration=0.1)))
+    )
+
+
 def test_without_a_duration_a_simulation_has_no_end():
     node = simulate()
     node.start(0)
