@@ -72,12 +72,12 @@ class StreamingSession:
             raise ModelError(f"{path}: {error}") from None
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         gpu = _CUDA in self.providers
-        self.fallback = "" if gpu or device == "cpu" else _reason(log)
+        self.fallback = "" if gpu or device == "cpu" else failure_reason(log)
         if device.startswith("cuda") and not gpu:
             raise ModelError(
                 f"{path}: device '{device}' was asked for, but ONNX Runtime runs the model on"
-                f" {', '.join(self.providers)} ({_reason(log)}); repair the CUDA installation"
-                " (`innervate doctor` shows what works) or set device: cpu."
+                f" {', '.join(self.providers)} ({failure_reason(log)}); repair the CUDA"
+                " installation (`innervate doctor` shows what works) or set device: cpu."
             )
         self._inputs: list[tuple[str, _Tensor]] = []
         self._outputs: list[tuple[str, _Tensor]] = []
@@ -234,7 +234,7 @@ def _device_id(device: str) -> int:
     return int(device.partition(":")[2] or 0)
 
 
-def _reason(log: str) -> str:
+def failure_reason(log: str) -> str:
     """Pick from a log of ONNX Runtime why a GPU could not be used."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
     for pattern in (r"with error: (.+)", r"(CUDA failure .+?)[;\n]", r"(Failed to create .+?)\. "):
