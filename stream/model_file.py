@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from stream.errors import ModelError
 METADATA_KEY = "innervate"
 CONTRACT_VERSION = 1
 MODEL_LIMIT_BYTES = 512 * 1024 * 1024
+_DTYPES = frozenset(
+    {"float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"}
+)
 _NESTING_LIMIT = 32
 _VARINT_LIMIT_BYTES = 10
 
@@ -141,8 +144,7 @@ def read_model(path: Path | str) -> tuple[bytes, Contract]:
             f"{path} keeps weights in other files; a model file holds everything itself, export"
             " it again with `innervate export`."
         )
-    session = _open(path, model)
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    text, tensors = _open(path, model)
     if text is None:
         raise ModelError(
             f"{path} is an ONNX file without a contract: nothing says what its inputs mean; export"
@@ -150,21 +152,31 @@ def read_model(path: Path | str) -> tuple[bytes, Contract]:
         )
     contract = _decode(path, text)
     _check_ports(path, contract)
-    _check_graph(path, contract, session)
+    _check_graph(path, contract, tensors)
     return model, contract
 
 
-def _open(path: Path, model: bytes) -> ort.InferenceSession:
+_Tensors = dict[str, tuple[str, tuple[Any, ...]]]
+
+
+def _open(path: Path, model: bytes) -> tuple[str | None, tuple[_Tensors, _Tensors]]:
+    """Return the contract's text, and dtype and shape of the graph's inputs and outputs."""
     options = ort.SessionOptions()
     # Only names and shapes are wanted here, so nothing is optimised.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        inputs, outputs = (
+            {t.name: (_dtype(t.type), tuple(t.shape)) for t in side}
+            for side in (session.get_inputs(), session.get_outputs())
+        )
     except Exception as error:  # ONNX Runtime's own exceptions have no common base.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise ModelError(f"{path} is no ONNX file that ONNX Runtime can load ({reason}).") from None
+    return text, (inputs, outputs)
 
 
 def _decode(path: Path, text: str) -> Contract:
@@ -188,6 +200,13 @@ def _check_ports(path: Path, contract: Contract) -> None:
         raise ModelError(f"{path}: the contract names no input or no output.")
     if contract.delay_steps < 0:
         raise ModelError(f"{path}: the contract has {contract.delay_steps} delay steps.")
+    tensors: tuple[Port | State, ...] = (*contract.inputs, *contract.outputs, *contract.states)
+    for tensor in tensors:
+        if tensor.dtype not in _DTYPES:
+            raise ModelError(
+                f"{path}: the contract has a tensor of type {tensor.dtype!r}; there are"
+                f" {', '.join(sorted(_DTYPES))}."
+            )
     for port in (*contract.inputs, *contract.outputs):
         if len(port.axes) != len(port.shape):
             raise ModelError(
@@ -201,22 +220,21 @@ def _check_ports(path: Path, contract: Contract) -> None:
             )
 
 
-def _check_graph(path: Path, contract: Contract, session: ort.InferenceSession) -> None:
+def _check_graph(path: Path, contract: Contract, tensors: tuple[_Tensors, _Tensors]) -> None:
     """Refuse a graph whose inputs and outputs are not those of the contract, all and exactly."""
     states = contract.states
     sides = (
-        ("input", contract.inputs, {s.input: s for s in states}, session.get_inputs()),
-        ("output", contract.outputs, {s.output: s for s in states}, session.get_outputs()),
+        ("input", contract.inputs, {s.input: s for s in states}, tensors[0]),
+        ("output", contract.outputs, {s.output: s for s in states}, tensors[1]),
     )
-    for side, ports, carried, tensors in sides:
+    for side, ports, carried, graph in sides:
         wanted: dict[str, Port | State] = {port.name: port for port in ports} | dict(carried)
         if len(wanted) != len(ports) + len(states):
             raise ModelError(f"{path}: the contract names an {side} twice.")
-        graph = {t.name: (_dtype(t.type), tuple(t.shape)) for t in tensors}
         if missing := sorted(wanted.keys() - graph.keys()):
             raise ModelError(
                 f"{path}: the contract names the {side} '{missing[0]}', which the graph does not"
-                f" have; the graph has {_listed(graph)}."
+                f" have; the graph has {', '.join(graph) or 'none'}."
             )
         if extra := sorted(graph.keys() - wanted.keys()):
             raise ModelError(
@@ -229,10 +247,6 @@ def _check_graph(path: Path, contract: Contract, session: ort.InferenceSession) 
                     f"{path}: the {side} '{name}' is {tensor.dtype} {list(tensor.shape)} in the"
                     f" contract and {dtype} {list(shape)} in the graph."
                 )
-
-
-def _listed(names: Sequence[str] | dict[str, Any]) -> str:
-    return ", ".join(names) or "none"
 
 
 def _dtype(ort_type: str) -> str:
