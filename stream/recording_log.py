@@ -33,7 +33,7 @@ import shutil
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,10 @@ _LENGTHS = struct.Struct("<4sHIII")
 _CRC = struct.Struct("<I")
 _HEAD_BYTES = _LENGTHS.size + _CRC.size
 _SYNC_PERIOD_S = 1.0
+_PROGRESS_PACKETS = 4096
+
+Progress = Callable[[float], None]
+"""Takes the share of a long piece of work that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +262,8 @@ class LogReader:
 
     Attributes
     ----------
+    size, position
+        Bytes of the file, and how many of them an iteration has passed.
     start
         What the recorder said at the start; empty when that record is damaged.
     streams
@@ -315,7 +321,7 @@ class LogReader:
                 self._note(record)
 
     def _reset(self) -> None:
-        self.packets = self.lost_bytes = self.torn_bytes = self.damaged = 0
+        self.packets = self.lost_bytes = self.torn_bytes = self.damaged = self.position = 0
 
     def _note(self, record: Logged) -> None:
         """Take over what the recorder says of itself; others' records without a stream say none."""
@@ -334,7 +340,7 @@ class LogReader:
             length = self._length(position)
             record = self._record(position, length) if length else None
             if record is not None:
-                position += length
+                self.position = position = position + length
                 yield record
                 continue
             # A sound head vouches for the length, so that the record is stepped over whole.
@@ -396,6 +402,14 @@ def read_log(path: str | Path) -> LogReader:
         The file cannot be read, is empty, or holds no intact record.
     """
     return LogReader(Path(path))
+
+
+def watched(reader: LogReader, progress: Progress, start: float, share: float) -> Iterator[Logged]:
+    """Iterate over a log and tell `progress` now and then: `start` to `start + share`."""
+    for number, item in enumerate(reader):
+        if number % _PROGRESS_PACKETS == 0:
+            progress(start + share * reader.position / reader.size)
+        yield item
 
 
 def misfit(spec: StreamSpec, packet: Packet) -> str:

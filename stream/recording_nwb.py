@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from stream.errors import MissingExtraError, RecordingError
 from stream.node import StreamSpec
 from stream.packet import Packet
-from stream.recording_log import Logged, LogReader, format_bytes, free_space
+from stream.recording_log import Logged, LogReader, Progress, format_bytes, free_space, watched
 from stream.recording_survey import RecordedStream, Survey, refusal
 from stream.spikes.nwb import COUNTED_UNITS, COUNTS, SEGMENTS, UNIT_NAME
 from stream.units import format_seconds
+
+Integers = NDArray[np.int64]
 
 RATES = "rates"
 RUN_MODULE = "run"
@@ -71,11 +73,12 @@ class Conversion:
     cut_off: bool
 
 
-def log_to_nwb(log: Path, target: Path) -> Conversion:
+def log_to_nwb(log: Path, target: Path, progress: Progress = lambda share: None) -> Conversion:
     """Turn the log of a recording into an NWB file, which appears only when it is complete.
 
     What was written is read back, compared with the log, and checked by the NWB validator before
-    the file gets its name. The log is left as it is.
+    the file gets its name. The log is left as it is. `progress` is called several times a second
+    with the share of the work that is done.
 
     Raises
     ------
@@ -94,10 +97,10 @@ def log_to_nwb(log: Path, target: Path) -> Conversion:
     part = target.with_name(f".{target.stem}.part.nwb")
     try:
         part.unlink(missing_ok=True)
-        survey = Survey(reader)
+        survey = Survey(reader, watched(reader, progress, 0.0, 0.3))
         sinks = _write_skeleton(survey, part)
-        _fill(reader, sinks, part)
-        _verify(sinks, part)
+        _fill(watched(reader, progress, 0.3, 0.8), sinks, part)
+        _verify(sinks, part, progress)
         if target.exists():
             raise RecordingError(f"{target} came into being meanwhile and is not overwritten.")
         part.rename(target)
@@ -124,7 +127,7 @@ def log_to_nwb(log: Path, target: Path) -> Conversion:
     )
 
 
-def finish_log(log: Path, target: Path) -> Conversion:
+def finish_log(log: Path, target: Path, progress: Progress = lambda share: None) -> Conversion:
     """Turn a log into an NWB file and remove it, unless it is damaged other than at its end.
 
     Raises
@@ -132,7 +135,7 @@ def finish_log(log: Path, target: Path) -> Conversion:
     RecordingError, MissingExtraError
         As `log_to_nwb`; the log is kept.
     """
-    done = log_to_nwb(log, target)
+    done = log_to_nwb(log, target, progress)
     if not done.damaged:
         log.unlink()
     return done
@@ -484,12 +487,12 @@ class _Sink(ABC):
         self.found = found
         self.label = label
         table = f"processing/{RUN_MODULE}/packets_{label}"
-        self.columns = [_Dataset(f"{table}/{key}") for key in ("id", *_COLUMNS)]
+        self.columns = {key: _Dataset(f"{table}/{key}") for key in ("id", *_COLUMNS)}
         self.waiting: list[Logged] = []
         self.bytes = 0
 
     def take(self, file: Any, item: Logged) -> None:
-        if refusal(self.found.spec, item):
+        if self.found.refused and refusal(self.found.spec, item):
             return
         self.waiting.append(item)
         self.bytes += item.packet.data.nbytes
@@ -499,32 +502,33 @@ class _Sink(ABC):
     def flush(self, file: Any) -> None:
         if not self.waiting:
             return
-        first = self.columns[0].at
-        rows = np.array(
-            [
-                (
-                    first + i, p.seq, p.source_ns, p.source_end_ns, p.t_ns,
-                    item.arrival_ns - p.t_ns, p.gap, p.segment,
-                )
-                for i, item in enumerate(self.waiting)
-                for p in (item.packet,)
-            ],
-            dtype=np.int64,
-        )  # fmt: skip
-        for column, values in zip(self.columns, rows.T, strict=True):
-            column.append(file, values)
-        self.write(file, [item.packet for item in self.waiting])
+        packets = [item.packet for item in self.waiting]
+        n, first = len(packets), self.columns["id"].at
+        t_ns = np.fromiter((p.t_ns for p in packets), np.int64, n)
+        values = {
+            "id": np.arange(first, first + n),
+            "seq": np.fromiter((p.seq for p in packets), np.int64, n),
+            "source_ns": np.fromiter((p.source_ns for p in packets), np.int64, n),
+            "source_end_ns": np.fromiter((p.source_end_ns for p in packets), np.int64, n),
+            "t_ns": t_ns,
+            "latency_ns": np.fromiter((i.arrival_ns for i in self.waiting), np.int64, n) - t_ns,
+            "gap": np.fromiter((p.gap for p in packets), np.int64, n),
+            "segment": np.fromiter((p.segment for p in packets), np.int64, n),
+        }
+        for name, column in self.columns.items():
+            column.append(file, values[name])
+        self.write(file, packets, values["source_ns"])
         self.waiting.clear()
         self.bytes = 0
 
     @abstractmethod
-    def write(self, file: Any, packets: list[Packet]) -> None: ...
+    def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None: ...
 
     def finish(self, file: Any) -> None:
         self.flush(file)
 
     def datasets(self) -> Iterable[_Dataset]:
-        return self.columns
+        return self.columns.values()
 
 
 class _SeriesSink(_Sink):
@@ -533,13 +537,13 @@ class _SeriesSink(_Sink):
         self.data = _Dataset(f"{path}/data")
         self.times = _Dataset(f"{path}/timestamps") if found.rate_hz is None else None
 
-    def write(self, file: Any, packets: list[Packet]) -> None:
+    def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None:
         self.data.append(file, np.stack([p.data for p in packets]))
         if self.times:
-            self.times.append(file, np.array([p.source_ns for p in packets]) / 1e9)
+            self.times.append(file, times_ns / 1e9)
 
     def datasets(self) -> Iterable[_Dataset]:
-        return (*self.columns, self.data, *([self.times] if self.times else []))
+        return (*self.columns.values(), self.data, *([self.times] if self.times else []))
 
 
 class _SpikesSink(_Sink):
@@ -552,15 +556,15 @@ class _SpikesSink(_Sink):
         self.newest_ns = np.full(len(starts), np.iinfo(np.int64).min)
         self.unsorted: set[int] = set()
 
-    def write(self, file: Any, packets: list[Packet]) -> None:
+    def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None:
         spikes = np.concatenate([p.data for p in packets])
         spikes = spikes[np.argsort(spikes[:, 1], kind="stable")]
         units, firsts = np.unique(spikes[:, 1], return_index=True)
-        for unit, times_ns in zip(units, np.split(spikes[:, 0], firsts[1:]), strict=True):
-            if times_ns[0] < self.newest_ns[unit] or (np.diff(times_ns) < 0).any():
+        for unit, spikes_ns in zip(units, np.split(spikes[:, 0], firsts[1:]), strict=True):
+            if spikes_ns[0] < self.newest_ns[unit] or (np.diff(spikes_ns) < 0).any():
                 self.unsorted.add(int(unit))
-            self.newest_ns[unit] = times_ns[-1]
-            self.units[unit].append(file, times_ns / 1e9)
+            self.newest_ns[unit] = spikes_ns[-1]
+            self.units[unit].append(file, spikes_ns / 1e9)
 
     def finish(self, file: Any) -> None:
         super().finish(file)
@@ -571,15 +575,15 @@ class _SpikesSink(_Sink):
             place.append(file, times_s)
 
     def datasets(self) -> Iterable[_Dataset]:
-        return (*self.columns, *self.units)
+        return (*self.columns.values(), *self.units)
 
 
-def _fill(reader: LogReader, sinks: list[_Sink], part: Path) -> None:
+def _fill(items: Iterable[Logged], sinks: list[_Sink], part: Path) -> None:
     import h5py
 
     by_stream = {sink.found.name: sink for sink in sinks}
     with h5py.File(part, "r+") as file:
-        for item in reader:
+        for item in items:
             if item.stream in by_stream:
                 by_stream[item.stream].take(file, item)
         for sink in sinks:
@@ -595,7 +599,7 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _verify(sinks: list[_Sink], part: Path) -> None:
+def _verify(sinks: list[_Sink], part: Path, progress: Progress) -> None:
     import h5py
     import pynwb
 
@@ -603,6 +607,7 @@ def _verify(sinks: list[_Sink], part: Path) -> None:
         for sink in sinks:
             for dataset in sink.datasets():
                 dataset.verify(file)
+                progress(0.9)
     problems = pynwb.validate(path=str(part))
     if problems:
         raise RecordingError(f"{part} is no valid NWB file: {problems[0]}; the log is kept.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +100,8 @@ class RecordedStream:
 class Survey:
     """Everything that must be known before the file can be laid out.
 
+    `items` is what iterating over the reader gives.
+
     Attributes
     ----------
     streams
@@ -113,11 +116,11 @@ class Survey:
         The first packet of all that can be kept; None when there is none.
     """
 
-    def __init__(self, reader: LogReader) -> None:
+    def __init__(self, reader: LogReader, items: Iterable[Logged]) -> None:
         self.streams = {name: _stream(name, spec) for name, spec in reader.streams.items()}
         self.drops = Drops()
         self.first: Packet | None = None
-        for item in reader:
+        for item in items:
             if item.stream not in self.streams:
                 self.streams[item.stream] = _stream(item.stream, _spec_of(item.packet))
             self._take(item)

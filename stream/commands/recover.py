@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from stream.errors import ConfigError, RecordingError
@@ -35,13 +36,15 @@ def recover(
         raise ConfigError(f"the folder {out.parent} is not there; create it first.")
     if is_being_written(log):
         raise RecordingError(f"{log} is being written by a run; it closes the recording itself.")
-    done = finish_log(log, out)
+    console = Console(soft_wrap=True)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"{out.name}", total=1.0)
+        done = finish_log(log, out, lambda share: bar.update(task, completed=share))
     table = Table(title=str(done.file), title_justify="left")
     for column in ("stream", "packets", "known to be missing"):
         table.add_column(column, justify="left" if column == "stream" else "right")
     for stream, packets in done.packets.items():
         table.add_row(stream, str(packets), str(done.missing[stream]))
-    console = Console(soft_wrap=True)
     console.print(table)
     if done.damaged:
         console.print(

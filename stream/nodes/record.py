@@ -29,8 +29,8 @@ class RecordSettings(NodeSettings):
 
     file: Path | None = Field(
         None,
-        description="NWB file to write; it must not exist. Without one, the recording is named"
-        " after pipeline, node and time and lies in the folder of the run.",
+        description="NWB file to write, which must not exist; without one, a file named after"
+        " pipeline, node and time in the folder of the run",
     )
 
 
@@ -46,7 +46,7 @@ class Record(Node[RecordSettings]):
     """
 
     use = "record"
-    summary = "Records streams; survives crashes; closes as an NWB file."
+    summary = "keeps streams through crashes and closes them as an NWB file"
     Settings = RecordSettings
     accepts: ClassVar[frozenset[str]] = frozenset({"*"})
     max_inputs: ClassVar[int | None] = None
@@ -141,7 +141,7 @@ class Record(Node[RecordSettings]):
         counters = self.context.counters
         log.close({"ended": datetime.now(UTC).isoformat(), "dropped": counters.dropped})
         counters.note("recorded", log.packets)
-        finish_log(log.path, self.file)
+        finish_log(log.path, self.file, lambda share: self.context.alive())
 
 
 def log_path(file: Path) -> Path:
