@@ -201,7 +201,9 @@ def _all_series(modules: Any) -> Iterator[Any]:
 
 
 def _is_signal(series: Any) -> bool:
-    """Whether a series is numbers over time: images, text and links to external files are not."""
+    """Whether a series is a signal: raw voltages, images and text have types of their own."""
+    if series.neurodata_type not in ("TimeSeries", "SpatialSeries"):
+        return False
     shape = getattr(series.data, "shape", None)
     dtype = getattr(series.data, "dtype", None)
     return (
