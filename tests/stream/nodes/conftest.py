@@ -82,9 +82,8 @@ def _integrator(
     return _save(path, contract, nodes, constants)
 
 
-def _ring(path: Path, *, units=3, window=4, in_place=True) -> Path:
+def _ring(path: Path, *, names=("u0", "u1", "u2"), window=4, in_place=True) -> Path:
     """Rates are the sum of the last `window` counts, from a ring buffer and an integer index."""
-    names = tuple(f"u{i}" for i in range(units))
     contract = Contract(
         name="ring",
         version="1",
@@ -93,7 +92,7 @@ def _ring(path: Path, *, units=3, window=4, in_place=True) -> Path:
         outputs=(_port("rates", "rates", names, "Hz"),),
         states=(
             State(
-                input="ring", output="ring_next", shape=(window, units), in_place=in_place
+                input="ring", output="ring_next", shape=(window, len(names)), in_place=in_place
             ),
             State(input="index", output="index_next", shape=(1, 1), dtype="int64"),
         ),
