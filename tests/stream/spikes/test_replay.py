@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from stream.errors import ConfigError, RecordingError
 from stream.node import Context, StreamSpec
 from stream.spikes.bin import BinSettings, SpikesBin
+from stream.spikes.importing import import_files
+from stream.spikes.mapping import load_mapping
 from stream.spikes.nwb import write_recording
 from stream.spikes.recording import Recording, Series, bin_recording
 from stream.spikes.replay import ReplaySettings, SpikesReplay, cut, play
@@ -311,3 +313,19 @@ def test_replayed_and_binned_a_file_gives_the_bins_of_training(session: Path):
     bins.open(Context("bins", inputs, session.parent))
     live = [b.data for p in of(run(node)) for b in bins.process("probe", p)]
     assert np.array_equal(live, bin_recording(BY_TIMES, 0.002).counts)
+
+
+def test_two_real_trials_at_a_kilohertz_give_the_bins_of_training(shared_data: Path):
+    folder = shared_data / "spikes" / "mc_maze_trials"
+    mapping = load_mapping(Path(__file__).parents[3] / "configs" / "import" / "mc_maze_trials.yaml")
+    recording = import_files(sorted(folder.glob("*.csv")), mapping).recording
+    spec = StreamSpec("counts", (182,), "uint8", recording.units, "count", recording.width_s)
+    bins = SpikesBin(BinSettings(width=0.005))
+    bins.open(Context("bins", {"probe": spec}, Path()))
+    packets = [packet for _, packet in play(recording) if not packet.output]
+    live = [b for packet in packets for b in bins.process("probe", packet)]
+    expected = bin_recording(recording, 0.005)
+    assert len(packets) == 3236 + 3566
+    assert np.array_equal([b.data for b in live], expected.counts)
+    assert [b.source_ns for b in live] == expected.starts_ns.tolist()
+    assert [b.segment for b in live] == expected.segment.tolist()

@@ -1,0 +1,144 @@
+"""From spike to published rate: MC_Maze at 1 kHz, 5 ms bins, a model, minutes on end."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.errors import ConfigError, InnervateError
+from stream.pipeline import load_pipeline
+from stream.runtime.supervisor import run_plan
+from stream.spikes.importing import import_files
+from stream.spikes.mapping import load_mapping
+from stream.spikes.nwb import write_recording
+from stream.spikes.recording import Recording
+
+ROOT = Path(__file__).parents[1]
+TRIALS = ROOT.parent / "shared" / "data" / "spikes" / "mc_maze_trials"
+MAPPING = ROOT / "configs" / "import" / "mc_maze_trials.yaml"
+WIDTH_S = 0.005
+PIPELINE = """\
+name: latency
+nodes:
+  probe: {use: spikes.replay, file: maze.nwb, loop: true}
+  bins:  {use: spikes.bin, from: probe, width: 5 ms, group: decode}
+  rates: {use: model, from: bins, file: model.onnx, device: cpu, group: decode}
+  sink:  {use: "benchmarks._audit:Audit", from: rates}
+"""
+
+
+def run(
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long to run.")] = 600.0,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model file for these 182 units; by default an untrained STNDT."),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(help="Folder with the trials as CSV files (from DANDI 000128).")
+    ] = TRIALS,
+) -> dict[str, Any]:
+    """Measure the delay between a bin's edge and its rates, and check that no bin is missing.
+
+    Two raw trials at 1 ms are replayed in a loop, one packet a millisecond on absolute deadlines.
+    Delay counts from the deadline at which the last spike of a bin existed, so the replay's own
+    lateness is part of it. A bin is late when it comes after the next one has ended.
+    """
+    console = Console()
+    trials = sorted(data.glob("trial_*.csv"))
+    if not trials:
+        raise ConfigError(f"--data: {data} holds no trial_*.csv of MC_Maze.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        imported = import_files(trials, load_mapping(MAPPING))
+        write_recording(imported.recording, folder / "maze.nwb", imported.session)
+        if model is None:
+            _write_untrained(imported.recording, folder / "model.onnx")
+        else:
+            os.symlink(model.resolve(), folder / "model.onnx")
+        pipeline = folder / "latency.yaml"
+        pipeline.write_text(PIPELINE)
+        with console.status(f"Running for {seconds:g} s"):
+            report = run_plan(load_pipeline(pipeline), duration_s=seconds, run_dir=folder / "run")
+        if report.exit:
+            raise InnervateError(report.message)
+    audit = report.nodes["sink"]["notes"]["audit"]
+    rows = [
+        {"from": "bin edge", "to": to, **report.end_to_end[link]}
+        for to, link in (
+            ("spikes sent", "probe->probe"),
+            ("bin closed", "probe->bins"),
+            ("rates published", "probe->rates"),
+            ("rates at the sink", "probe->sink"),
+        )
+    ]
+    result = {
+        "name": "latency",
+        "conditions": {
+            "seconds": seconds, "units": len(imported.recording.units), "bin_ms": 5, "chunk_ms": 1,
+            "model": model.name if model else "untrained STNDT, window 200, 4 layers, fp32",
+            **audit, "source": report.nodes["probe"]["notes"],
+            "dropped": {name: node["dropped"] for name, node in report.nodes.items()},
+            **report.machine,
+        },
+        "rows": rows,
+    }  # fmt: skip
+    _show(result, console)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _write_untrained(recording: Recording, path: Path) -> None:
+    """Write a streaming STNDT with random weights, which cost what trained ones do."""
+    import numpy as np
+    import torch
+
+    from exporters.model_writer import write_model
+    from exporters.stndt import streaming_step
+    from exporters.verify import find_in_place
+    from models.stndt.streaming import StreamingConfig, StreamingSTNDT
+    from stream.model_file import Contract, Port
+
+    torch.manual_seed(0)
+    n = len(recording.units)
+    config = StreamingConfig(
+        n_in=n, n_out=n, window=200, layers=4, heads=2, head_width=n // 2, hidden=128
+    )
+    step = streaming_step(StreamingSTNDT(config).eval(), WIDTH_S)
+    counts, rates = (
+        Port(
+            name=kind, kind=kind, shape=(n,), axes=("unit",), unit=unit, channels=recording.units,
+            period_s=WIDTH_S,
+        )
+        for kind, unit in (("counts", "count"), ("rates", "Hz"))
+    )  # fmt: skip
+    contract = Contract(
+        name="untrained-stndt", version="0", task="rates", inputs=(counts,), outputs=(rates,),
+        states=step.states,
+    )  # fmt: skip
+    counted = np.random.default_rng(0).poisson(0.05, (300, n)).astype(np.float32)
+    write_model(step.model, find_in_place(step, contract, counted), path)
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    c = result["conditions"]
+    table = Table(title=f"{c['units']} units, {c['model']}, {c['seconds']:g} s", box=None)
+    for column in ("from the bin edge to", "p50 us", "p99 us", "p99.9 us", "max us"):
+        table.add_column(column, justify="left" if column.startswith("from") else "right")
+    for row in result["rows"]:
+        table.add_row(
+            row["to"], *(f"{row[key]:.0f}" for key in ("p50_us", "p99_us", "p999_us", "max_us"))
+        )
+    console.print(table)
+    console.print(
+        f"{c['bins']} bins in {c['segments']} segments: {c['lost']} lost, {c['doubled']} doubled,"
+        f" {c['incomplete']} incomplete, {c['late']} late"
+    )
