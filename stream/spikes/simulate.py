@@ -23,6 +23,7 @@ class SimulateSettings(PacedSettings):
     population: Population = Field(description="what drives the units: `lorenz` or `reaches`")
     units: int = Field(96, ge=1, le=10_000, description="how many units")
     seed: int = Field(0, ge=0, description="of everything random; the same seed, the same spikes")
+    session: int = Field(0, ge=0, description="same population on another day: other spikes")
     mean_rate: Hertz = Field(10.0, gt=0, le=1000, description="mean rate over units and time")
     duration: Seconds | None = Field(None, description="end after this long; no end by default")
     chunk: Seconds = Field(0.001, ge=1e-5, le=1, description="what one packet of spikes covers")
@@ -75,7 +76,7 @@ class SpikesSimulate(PacedSource[SimulateSettings]):
 
     def _simulation(self) -> Simulation:
         s = self.settings
-        return Simulation(s.population, s.units, s.seed, s.mean_rate)
+        return Simulation(s.population, s.units, s.seed, s.mean_rate, session=s.session)
 
 
 def _chunks(blocks: Iterator[Block], chunk_ns: int, stop_ns: int | None) -> Iterator[Timed]:

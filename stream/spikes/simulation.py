@@ -81,6 +81,8 @@ class _Dynamics(Protocol):
 
     def advance(self, steps: int) -> tuple[Floats, Floats, tuple[Reach, ...]]: ...
 
+    def again(self, rng: np.random.Generator) -> _Dynamics: ...
+
 
 class _Lorenz:
     """Latents on the Lorenz attractor (sigma 10, rho 28, beta 8/3).
@@ -120,6 +122,10 @@ class _Lorenz:
         path[:, 2] -= self._CENTRE_Z
         path /= self._LARGEST
         return path, path, ()
+
+    def again(self, rng: np.random.Generator) -> _Lorenz:
+        """Return the same dynamics at another point of the attractor."""
+        return _Lorenz(rng)
 
 
 State3 = tuple[float, float, float]
@@ -161,9 +167,9 @@ class _Reaches:
     _LEAD_S = 0.1
     _PEAK_M_S = 1.875 * 0.12 / 0.5
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, points: Floats | None = None) -> None:
         self._rng = rng
-        self._points = rng.standard_normal((16, 4))
+        self._points = rng.standard_normal((16, 4)) if points is None else points
         self._turns = [
             complex(math.cos(a), math.sin(a)) * math.exp(-GRID_S / 0.2)
             for a in (2 * math.pi * hertz * GRID_S for hertz in (1.2, 2.0))
@@ -207,6 +213,10 @@ class _Reaches:
             self._move_planes(reach)
             self._step += 1
         return latents, velocity, tuple(begun)
+
+    def again(self, rng: np.random.Generator) -> _Reaches:
+        """Return other reaches of the same population: what each condition prepares stays."""
+        return _Reaches(rng, self._points)
 
     def _move_planes(self, reach: Reach) -> None:
         if self._step < reach.go:
@@ -254,6 +264,9 @@ class Simulation:
         Number of units.
     seed
         Of everything random: dynamics, tuning and spikes.
+    session
+        Another one is another day with the same population: same tuning and mean rates, other
+        dynamics and spikes.
     mean_rate_hz
         Mean rate over units and time, approximately.
 
@@ -266,7 +279,13 @@ class Simulation:
     """
 
     def __init__(
-        self, population: Population, n_units: int, seed: int, mean_rate_hz: float = 10.0
+        self,
+        population: Population,
+        n_units: int,
+        seed: int,
+        mean_rate_hz: float = 10.0,
+        *,
+        session: int = 0,
     ) -> None:
         # Streams of their own, so that the number of spikes moves nothing else.
         dynamics, tuning, self._count_rng, self._time_rng = (
@@ -282,6 +301,12 @@ class Simulation:
         self._weights, share = self._dynamics.readout(n_units, tuning)
         latents, _, _ = self._dynamics.advance(_WARM_UP_STEPS)
         self._base_hz = mean_rate_hz * share / np.exp(latents @ self._weights).mean(axis=0)
+        if session:
+            dynamics, self._count_rng, self._time_rng = (
+                np.random.default_rng(s) for s in np.random.SeedSequence([seed, session]).spawn(3)
+            )
+            self._dynamics = self._dynamics.again(dynamics)
+            self._dynamics.advance(_WARM_UP_STEPS)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the simulation block by block, without end."""
@@ -309,7 +334,13 @@ class Simulation:
 
 
 def simulate_recording(
-    population: Population, n_units: int, duration_s: float, seed: int, mean_rate_hz: float = 10.0
+    population: Population,
+    n_units: int,
+    duration_s: float,
+    seed: int,
+    mean_rate_hz: float = 10.0,
+    *,
+    session: int = 0,
 ) -> Recording:
     """Return what `spikes.simulate` streams with the same settings, as a recording.
 
@@ -317,7 +348,7 @@ def simulate_recording(
     Of a `reaches` population, the trials are the reaches that end within the duration, with the
     columns `go_s`, `condition`, `target_x` and `target_y` (metres).
     """
-    simulation = Simulation(population, n_units, seed, mean_rate_hz)
+    simulation = Simulation(population, n_units, seed, mean_rate_hz, session=session)
     stop_ns = to_ns(duration_s)
     blocks = []
     for block in simulation.blocks():
@@ -332,7 +363,7 @@ def simulate_recording(
     rates = np.concatenate([b.rates_hz for b in blocks])[: stop_ns // GRID_NS]
     behaviour = np.concatenate([b.behaviour for b in blocks])[: -(-stop_ns // GRID_NS)]
     return Recording(
-        name=f"{population}-{n_units}-seed{seed}",
+        name=f"{population}-{n_units}-seed{seed}-session{session}",
         units=simulation.units,
         start_s=0.0,
         stop_s=duration_s,

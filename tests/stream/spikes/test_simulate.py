@@ -165,3 +165,23 @@ def test_settings_that_cannot_be_are_refused():
     ):  # fmt: skip
         with pytest.raises(ValidationError):
             SimulateSettings.model_validate({"population": "lorenz", **wrong})
+
+
+@pytest.mark.parametrize("population", ["lorenz", "reaches"])
+def test_another_session_has_the_same_population_and_other_spikes(population: str) -> None:
+    first, other = (
+        simulate_recording(population, 20, 200.0, seed=4, session=session) for session in (0, 1)
+    )
+    assert first.spike_times_s is not None
+    assert other.spike_times_s is not None
+    assert not np.array_equal(first.spike_times_s[0][:5], other.spike_times_s[0][:5])
+    counts = np.array([[len(t) for t in r.spike_times_s or ()] for r in (first, other)])
+    np.testing.assert_allclose(counts[1], counts[0], rtol=0.25)
+    # Tuning: each unit's rate depends on the signal in the same way on both days.
+    slopes = [
+        np.corrcoef(r.behaviour[name].values[:, 0], np.log(r.true_rates.values).T)[0, 1:]
+        for r in (first, other)
+        if r.true_rates is not None
+        for name in r.behaviour
+    ]
+    np.testing.assert_allclose(slopes[1], slopes[0], atol=0.25)
