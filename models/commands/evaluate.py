@@ -41,6 +41,7 @@ _MEANING = {
 
 def evaluate(
     system: Annotated[str, typer.Argument(help="What was trained: stndt or gru.")],
+    *,
     data: Annotated[Path, typer.Option(help="Recording (NWB).")],
     model: Annotated[Path, typer.Option(help="Model file (.onnx), or folder of a training.")],
     start: Annotated[
