@@ -90,7 +90,8 @@ class Sender:
         self._end: list[bytes | memoryview] | None = None
         self._release = release
         self.socket: zmq.Socket[Any] = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.SNDHWM, self._credit + 8)
+        # Credits bound what is in here; a limit of ZeroMQ's own is given back late, in batches.
+        self.socket.setsockopt(zmq.SNDHWM, 0)
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self.socket.connect(address)
         self.socket.send_multipart([HELLO, token.encode()])
@@ -156,7 +157,6 @@ class Sender:
         self.socket.close(linger=0 if self.lost else 5000)
 
     def _send(self, frames: list[Any]) -> None:
-        # Within its credit a link never meets the limit of its socket.
         self.socket.send_multipart(frames, zmq.NOBLOCK)
         self._credit -= 1
         self.sent += 1
