@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import sys
 import time
@@ -28,6 +29,7 @@ _PLAIN_NS = 2_000_000_000
 _HISTORY = 16
 _LATENCIES = 2048
 _MAX_STATUS_MESSAGES = 100
+_LOSSES = ("dropped", "lost")
 
 
 class ConsoleSettings(NodeSettings):
@@ -212,7 +214,8 @@ class _View:
             self.history.append(mean)
             self.spikes_per_s = float(mean.sum())
             # The scale follows a peak at once and comes down slowly, so that colours hold still.
-            self.scale_hz = max(1.0, 0.95 * self.scale_hz, float(np.percentile(mean, 98)))
+            peak = float(np.percentile(np.nan_to_num(mean, posinf=0.0), 98))
+            self.scale_hz = max(1.0, 0.95 * self.scale_hz, peak)
         elif self._covered_ns:
             self.spikes_per_s = self._spikes / (self._covered_ns / 1e9)
         self._total = None
@@ -243,7 +246,7 @@ class _View:
             return self.headline()
         past = np.array(self.history)
         return f"{self.name}: " + "  ".join(
-            f"{name} {sparkline(past[:, column], unicode)} {past[-1, column]:.3g}"
+            f"{name} {sparkline(past[:, column], unicode)} {past[-1, column] + 0.0:.3g}"
             for column, name in enumerate(self._columns())
         )
 
@@ -297,20 +300,24 @@ class _Status:
         What a link drops is what its `deliver` asks for.
         """
         nodes, links = _children(self._newest, "nodes"), _children(self._newest, "links")
-        refused = sum(_count(n) for node in nodes.values() for n in _values(node.get("dropped")))
-        lost = sum(_count(link.get("lost")) for link in links.values())
-        return refused + lost, sum(_count(link.get("dropped")) for link in links.values())
+        refused = sum(_number(n) for node in nodes.values() for n in _values(node.get("dropped")))
+        # Packets that a link may drop count as lost until the news of the drop arrives.
+        lossless = (link for link in links.values() if link.get("deliver") == "lossless")
+        lost = sum(_number(link.get("lost")) for link in lossless)
+        return refused + lost, sum(_number(link.get("dropped")) for link in links.values())
 
     def rows(self) -> list[tuple[str, ...]]:
-        """For each link and each way through the run: name, packets, p50, p99, dropped."""
-        return [
-            (
-                name,
-                *(_number(entry.get(key)) for key in ("packets", "p50_us", "p99_us", "dropped")),
-            )
-            for part in ("links", "end_to_end")
-            for name, entry in _children(self._newest, part).items()
-        ]
+        """For each link and each way through the run: name, p50 and p99 in ms, drops, losses."""
+        rows: list[tuple[str, ...]] = []
+        for part, title in (("links", ""), ("end_to_end", "end to end")):
+            found = _children(self._newest, part)
+            if found and title:
+                rows.append((title,))
+            for name, entry in found.items():
+                times = (f"{_number(entry.get(key)) / 1e3:.2f}" for key in ("p50_us", "p99_us"))
+                losses = (str(_number(entry[key])) if key in entry else "" for key in _LOSSES)
+                rows.append((name, *times, *losses))
+        return rows
 
     def close(self) -> None:
         if self._context is not None:
@@ -330,21 +337,17 @@ def _values(found: object) -> Iterable[object]:
     return found.values() if isinstance(found, dict) else ()
 
 
-def _count(value: object) -> int:
-    return int(value) if isinstance(value, int | float) else 0
-
-
-def _number(value: object) -> str:
-    return f"{value:,.0f}" if isinstance(value, int | float) else ""
+def _number(value: object) -> int:
+    return round(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("link", no_wrap=True, overflow="crop")
-    for name in ("packets", "p50 us", "p99 us", "dropped"):
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("link", no_wrap=True, overflow="crop", ratio=1)
+    for name in ("p50 ms", "p99 ms", *_LOSSES):
         table.add_column(name, justify="right", no_wrap=True, overflow="crop")
     for row in rows:
-        table.add_row(*row, style="red" if row[-1] not in ("", "0") else None)
+        table.add_row(*row, style="dim" if len(row) == 1 else None)
     return table
 
 

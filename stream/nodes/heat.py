@@ -77,9 +77,10 @@ def fold(rows: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 def sparkline(values: NDArray[np.float64], unicode: bool) -> str:
     """Draw a short curve, from its own smallest to its own largest value."""
     bars = _BARS[0 if unicode else 1]
-    values = np.nan_to_num(values)
-    span = np.ptp(values) or 1.0
-    levels = np.rint((values - values.min()) / span * (len(bars) - 1)).astype(int)
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    scaled = (np.clip(np.nan_to_num(values, nan=low), low, high) - low) / ((high - low) or 1.0)
+    levels = np.rint(scaled * (len(bars) - 1)).astype(int)
     return "".join(bars[i] for i in levels)
 
 

@@ -134,12 +134,12 @@ def test_drops_and_links_come_from_what_the_run_publishes(tmp_path, open_console
         publisher.bind(address)
         screen = terminal(width=100)
         node = open_console(screen, status=address, rates=RATES)
-        link = {"p50_us": 120.0, "p99_us": 480.0, "packets": 4000, "dropped": 2, "lost": 1}
+        link = {"p50_us": 120.0, "p99_us": 480.0, "dropped": 2, "lost": 1, "deliver": "lossless"}
         message = msgspec.msgpack.encode(
             {
                 "nodes": {"bins": {"dropped": {"late": 3}}},
                 "links": {"probe->bins": link},
-                "end_to_end": {"probe->rates": {"p50_us": 900, "p99_us": 1500, "packets": 7}},
+                "end_to_end": {"probe->rates": {"p50_us": 900, "p99_us": 1500}},
             }
         )
         deadline = time.monotonic() + 20
@@ -150,8 +150,8 @@ def test_drops_and_links_come_from_what_the_run_publishes(tmp_path, open_console
         show(node)
         text = draw(node)
     assert "lost 4  dropped 2" in text
-    assert re.search(r"probe->bins +4,000 +120 +480 +2", text)
-    assert re.search(r"probe->rates +7 +900 +1,500", text)
+    assert re.search(r"probe->bins +0\.12 +0\.48 +2 +1 *\n", text)
+    assert re.search(r"end to end *\nprobe->rates +0\.90 +1\.50 *\n", text)
 
 
 def test_without_a_terminal_it_writes_plain_lines_two_seconds_apart(open_console):
