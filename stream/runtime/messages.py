@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class Mark:
     def phase(self, phase: int) -> None:
         """Say what the worker is doing as a whole."""
         self._phase = phase
-        self.leave(0)
+        self.leave(time.monotonic_ns())
 
     def enter(self, node: int, now_ns: int) -> None:
         """Say that node number `node` of the plan is being called."""

@@ -41,6 +41,7 @@ _START_DELAY_NS = 50_000_000
 _STATUS_NS = 250_000_000
 _POLL_MS = 50
 _LINKS_S = 5.0
+_LAST_WORDS_NS = 500_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -305,7 +306,11 @@ class _Supervisor:
 
     def _hear(self, process: _Process, message: messages.FromWorker) -> None:
         if isinstance(message, messages.Hello):
-            if message.token == self._token:
+            if message.token != self._token:
+                _log.warning("refused a worker that is not of this run")
+            elif self._stopping:
+                self._tell(process, messages.Stop())
+            else:
                 self._set_up(process)
         elif isinstance(message, messages.Ready):
             process.ready = True
@@ -335,8 +340,13 @@ class _Supervisor:
             process.last_ns += late_ns
             code = process.popen.poll()
             if code is not None:
-                # Its last words may have arrived together with its end.
-                self._read_control()
+                # Its last words may be later here than the news of its end.
+                deadline_ns = now_ns + _LAST_WORDS_NS
+                while not process.done and time.monotonic_ns() < deadline_ns:
+                    self._control.poll(_POLL_MS)
+                    self._read_control()
+                    if code != 0:
+                        break
                 if not process.done:
                     self._fail(process, self._death(process, code), 1)
             elif reason := self._silence(process, now_ns):
@@ -359,8 +369,8 @@ class _Supervisor:
 
     def _silence(self, process: _Process, now_ns: int) -> str:
         """Return what to say of a process that has been silent for too long, or nothing."""
-        phase = process.mark.read()[0]
-        silent_s = (now_ns - process.last_ns) / 1e9
+        phase, _, since_ns = process.mark.read()
+        silent_s = (now_ns - max(process.last_ns, since_ns)) / 1e9
         busy = self._busy(process)
         name = f"node '{busy}'" if busy else process.who
         if phase in (Mark.STARTING, Mark.OPENING):

@@ -43,7 +43,7 @@ _STATISTICS_NS = 250_000_000
 _IDLE_NS = 3_000_000
 _COLLECT_NS = 1_000_000_000
 _COLLECT_LATEST_NS = 10_000_000_000
-_PACKETS_A_TURN = 16
+_TURN_NS = 1_000_000
 _RESERVED_SLOTS = 3
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -311,8 +311,11 @@ class Worker:
             self._turn_sockets(min(next_ns, beat_ns), spin=paced and next_ns < beat_ns)
 
     def _finished(self) -> bool:
-        return all(running.finished for running in self._nodes.values()) and all(
-            sender.flushed for sender in self._senders
+        # Also what comes for a node that has failed is taken, or its sender would wait in vain.
+        return (
+            all(running.finished for running in self._nodes.values())
+            and all(receiver.ended for receiver, _ in self._receivers)
+            and all(sender.flushed for sender in self._senders)
         )
 
     def _turn_sockets(self, until_ns: int, *, spin: bool) -> None:
@@ -366,18 +369,23 @@ class Worker:
     def _take(self) -> None:
         for receiver, running in self._receivers:
             lossless = receiver.link.delivery.policy == "lossless"
-            for _ in range(_PACKETS_A_TURN if lossless else 1):
-                packet = receiver.pop(time.monotonic_ns())
+            turn_ns = now_ns = time.monotonic_ns()
+            while lossless or now_ns == turn_ns:
+                packet = receiver.pop(now_ns)
                 if packet is None:
                     break
                 self._process(running, receiver.link.stream, packet)
                 receiver.taken()
                 # The array must be gone before the slots that it lies in are asked for.
                 del packet
+                now_ns = time.monotonic_ns()
+                if now_ns - turn_ns > _TURN_NS:
+                    break
             if receiver.ended and receiver.link.stream in running.unfinished:
                 self._input_ended(running, receiver.link.stream)
 
     def _process(self, running: _Running, stream: str, packet: Packet) -> None:
+        self._beat()
         if running.failed:
             running.counters.drop("node_failed")
             return
@@ -471,6 +479,8 @@ class Worker:
         for receiver, _ in self._receivers:
             receiver.close()
         for sender in self._senders:
+            if self._start is None:
+                sender.abandon()
             sender.close()
 
     # Calling nodes
@@ -646,6 +656,8 @@ def main(group: str, address: str, mark_fd: int) -> None:
         setup = messages.to_worker.decode(control.recv())
         if isinstance(setup, messages.Setup):
             Worker(group, setup, context, control, mark).run()
+        else:
+            control.send(messages.encode(messages.Done({}, time.monotonic_ns())))
         control.close()
 
 

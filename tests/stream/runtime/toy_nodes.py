@@ -44,7 +44,7 @@ class Ticker(Source[TickerSettings]):
     def tick(self) -> Iterable[Packet]:
         s = self.settings
         t_ns = self.due_ns()
-        data = np.full(s.shape, self.number, s.dtype)
+        data = np.full(s.shape, self.number % 251, s.dtype)
         at_ns = self.number * s.period_ns
         self.number += 1
         self.finished = self.number >= s.count
@@ -114,7 +114,7 @@ class Sink(Node[SinkSettings]):
         super().open(context)
         self.got: dict[str, list[int]] = {name: [] for name in context.inputs}
         self.wrong = 0
-        self.held: list[Packet] = []
+        self.held: list[tuple[Packet, object]] = []
         self.ended = False
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
@@ -122,9 +122,10 @@ class Sink(Node[SinkSettings]):
             time.sleep(self.settings.first_delay_s)
         value = packet.data.flat[0]
         if self.settings.hold:
-            self.held.append(packet)
-            old = self.held.pop(0) if len(self.held) > self.settings.hold else self.held[0]
-            self.wrong += bool((old.data != old.data.flat[0]).any()) or old.data.flat[0] != old.seq
+            self.held.append((packet, value))
+            for old, first in self.held[: -self.settings.hold]:
+                self.wrong += bool((old.data != first).any())
+            del self.held[: -self.settings.hold]
         self.wrong += bool((packet.data != value).any())
         time.sleep(self.settings.delay_s)
         self.wrong += bool((packet.data != value).any())

@@ -1,0 +1,351 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.runtime.report import Report, print_report, write_report
+
+Run = Callable[..., Report]
+MS = 1_000_000
+
+
+def ticker(**settings: Any) -> dict[str, Any]:
+    return {"use": "toy_nodes:Ticker", **settings}
+
+
+def echo(source: Any, **settings: Any) -> dict[str, Any]:
+    return {"use": "toy_nodes:Echo", "from": source, **settings}
+
+
+def sink(source: Any, file: Path, **settings: Any) -> dict[str, Any]:
+    return {"use": "toy_nodes:Sink", "from": source, "file": str(file), **settings}
+
+
+def result(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def test_every_packet_gets_through_three_processes_in_order(run: Run, sink_file: Path) -> None:
+    report = run(src=ticker(count=300), mid=echo("src"), out=sink(["src", "mid"], sink_file))
+    assert (report.exit, report.message) == (0, "")
+    got = result(sink_file)
+    assert got == {
+        "got": {"src": list(range(300)), "mid": list(range(300))}, "ended": True, "wrong": 0
+    }  # fmt: skip
+    assert report.nodes["out"]["packets_in"] == 600
+    assert report.links["mid->out"]["packets"] == 300
+    assert {link["dropped"] + link["lost"] for link in report.links.values()} == {0}
+    assert report.end_to_end["src->out"]["max_us"] > 0
+
+
+def test_the_report_has_the_keys_that_scripts_rely_on(
+    run: Run, sink_file: Path, tmp_path: Path
+) -> None:
+    report = run(src=ticker(count=20), out=sink("src", sink_file))
+    write_report(report, tmp_path / "r.json")
+    print_report(report)
+    read = json.loads((tmp_path / "r.json").read_text())
+    assert set(read) >= {
+        "pipeline", "exit", "duration_s", "nodes", "links", "end_to_end", "models", "versions",
+        "machine",
+    }  # fmt: skip
+    assert set(read["nodes"]["out"]) >= {
+        "packets_in", "packets_out", "dropped", "gaps", "errors", "restarts", "cpu_s"
+    }  # fmt: skip
+    latency = {"p50_us", "p99_us", "p999_us", "max_us"}
+    assert set(read["links"]["src->out"]) >= {*latency, "packets", "dropped"}
+    assert set(read["end_to_end"]["src->out"]) >= {*latency, "deadlines_missed"}
+
+
+def test_nodes_of_a_group_share_a_process(run: Run, sink_file: Path) -> None:
+    report = run(
+        src=ticker(count=50, group="one"),
+        mid=echo("src", group="one"),
+        out=sink(["src", "mid"], sink_file, group="one"),
+    )
+    assert report.exit == 0
+    assert list(report.processes) == ["one"]
+    assert result(sink_file)["got"] == {"src": list(range(50)), "mid": list(range(50))}
+
+
+def test_a_duration_ends_the_run_with_all_that_was_due_before_it(run: Run, sink_file: Path) -> None:
+    report = run(
+        duration_s=0.5, src=ticker(count=10**6, period_ns=2 * MS), out=sink("src", sink_file)
+    )
+    assert report.exit == 0
+    assert result(sink_file) == {"got": {"src": list(range(250))}, "ended": True, "wrong": 0}
+
+
+def test_a_source_as_fast_as_possible_loses_nothing_and_starves_nothing(
+    run: Run, sink_file: Path
+) -> None:
+    states = []
+    report = run(
+        duration_s=1.5,
+        on_status=lambda status: states.append(status["nodes"]["out"]["packets_in"]),
+        src=ticker(count=10**9, asap=True),
+        mid=echo("src"),
+        out=sink("mid", sink_file),
+    )
+    assert report.exit == 0
+    numbers = result(sink_file)["got"]["mid"]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) == report.nodes["src"]["packets_out"] > 1000
+    assert any(0 < seen < len(numbers) for seen in states)
+
+
+def test_a_slow_receiver_holds_a_lossless_stream_up_and_gets_all_of_it(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(src=ticker(count=700, asap=True), out=sink("src", sink_file, first_delay_s=0.5))
+    assert report.exit == 0
+    assert result(sink_file)["got"]["src"] == list(range(700))
+
+
+@pytest.mark.parametrize("deliver", ["latest", "queue 5"])
+def test_a_slow_receiver_gets_the_newest_and_the_rest_is_counted(
+    run: Run, sink_file: Path, deliver: str
+) -> None:
+    report = run(
+        src=ticker(count=300),
+        fast=echo("src"),
+        out=sink({"stream": "src", "deliver": deliver}, sink_file, first_delay_s=0.6),
+    )
+    assert report.exit == 0
+    got = result(sink_file)["got"]["src"]
+    link = report.links["src->out"]
+    assert got[0] == 0
+    newest = 1 if deliver == "latest" else 5
+    assert got[-newest:] == list(range(300 - newest, 300))
+    assert len(got) == link["packets"] <= 2 + 2 * newest
+    assert link["packets"] + link["dropped"] == 300
+    assert link["lost"] == report.nodes["out"]["gaps"] == 0
+    assert report.nodes["fast"]["packets_in"] == 300
+
+
+def test_packets_over_their_age_are_dropped_and_counted(run: Run, sink_file: Path) -> None:
+    report = run(
+        src=ticker(count=100),
+        out=sink({"stream": "src", "max_age": "200 ms"}, sink_file, first_delay_s=0.5),
+    )
+    got = result(sink_file)["got"]["src"]
+    assert 1 <= len(got) < 100
+    assert report.links["src->out"]["dropped"] == 100 - len(got)
+
+
+@pytest.mark.parametrize("deliver", ["lossless", "latest", "queue 3"])
+def test_large_frames_arrive_whole_and_stay_whole_while_they_are_read(
+    run: Run, sink_file: Path, deliver: str
+) -> None:
+    report = run(
+        src=ticker(count=60, period_ns=5 * MS, shape=[300, 400, 3], dtype="uint8", kind="frame"),
+        mid=echo({"stream": "src", "deliver": "lossless"}),
+        out=sink(
+            [{"stream": name, "deliver": deliver} for name in ("src", "mid")],
+            sink_file, delay_s=0.004, hold=12,
+        ),
+    )  # fmt: skip
+    assert report.exit == 0
+    got = result(sink_file)
+    assert got["wrong"] == 0
+    assert got["ended"]
+    if deliver == "lossless":
+        assert got["got"] == {"src": list(range(60)), "mid": list(range(60))}
+
+
+def test_no_packet_is_lost_while_a_node_takes_long_to_open(run: Run, sink_file: Path) -> None:
+    report = run(
+        src=ticker(count=20, asap=True),
+        mid=echo({"stream": "src", "deliver": "queue 50"}, slow_open_s=1.2),
+        out=sink("mid", sink_file),
+    )
+    assert report.exit == 0
+    assert result(sink_file)["got"]["mid"] == list(range(20))
+
+
+def test_a_node_that_raises_ends_the_run_and_the_others_close_their_files(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        src=ticker(count=10**6), mid=echo("src", fail_at=7), out=sink(["src", "mid"], sink_file)
+    )
+    assert report.exit == 1
+    assert "node 'mid' (toy_nodes:Echo) failed: ValueError: seven is not a number" in report.message
+    assert "Traceback" not in report.message
+    assert "Traceback" in (Path(report.run_dir) / "mid.log").read_text()
+    assert report.nodes["mid"]["errors"] == 1
+    got = result(sink_file)
+    assert got["ended"]
+    assert got["got"]["mid"] == list(range(7))
+
+
+def test_a_node_that_raises_in_a_group_leaves_the_others_of_the_group_to_finish(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        src=ticker(count=10**6, group="one"),
+        mid=echo("src", fail_at=7, group="one"),
+        out=sink(["src", "mid"], sink_file, group="one"),
+    )
+    assert report.exit == 1
+    assert "'mid'" in report.message
+    assert result(sink_file)["ended"]
+
+
+def test_a_process_that_is_killed_is_named_and_the_others_close_their_files(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        src=ticker(count=10**6), mid=echo("src", die_at=7), out=sink(["src", "mid"], sink_file)
+    )
+    assert report.exit == 1
+    assert "node 'mid' was killed by SIGKILL" in report.message
+    got = result(sink_file)
+    assert got["ended"]
+    assert got["got"]["mid"] == list(range(7))
+
+
+def test_a_node_that_hangs_is_named_and_the_others_close_their_files(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        src=ticker(count=10**6, group="one"),
+        mid=echo("src", hang_at=7, group="one"),
+        out=sink("mid", sink_file),
+    )
+    assert report.exit == 1
+    assert "node 'mid' hung" in report.message
+    assert (
+        "time.sleep" in (Path(report.run_dir) / "one.log").read_text()
+        or "process" in (Path(report.run_dir) / "one.log").read_text()
+    )
+    got = result(sink_file)
+    assert got["ended"]
+    assert got["got"]["mid"] == list(range(7))
+
+
+def test_an_array_that_was_not_announced_ends_the_node_that_emitted_it(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        src=ticker(count=10**6), mid=echo("src", wrong_shape_at=3), out=sink("mid", sink_file)
+    )
+    assert report.exit == 1
+    assert "node 'mid'" in report.message
+    assert "counts of float64 with shape (3,)" in report.message
+
+
+@pytest.mark.parametrize("bad_open", ["config", "bug"])
+def test_a_node_that_cannot_open_stops_all_before_anything_streams(
+    run: Run, sink_file: Path, bad_open: str
+) -> None:
+    report = run(
+        src=ticker(count=100), mid=echo("src", bad_open=bad_open), out=sink("mid", sink_file)
+    )
+    assert report.exit == 2
+    assert "node 'mid'" in report.message
+    assert "the file is missing" in report.message or "RuntimeError: broken" in report.message
+    assert report.nodes["src"]["packets_out"] == 0
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from stream.pipeline import load_pipeline
+from stream.runtime.report import write_report
+from stream.runtime.supervisor import run_plan
+
+folder = Path(sys.argv[1])
+seen = 0
+
+def say(status):
+    if status["state"] == "running" and status["nodes"]["out"]["packets_in"] > 10:
+        print("streaming", flush=True)
+
+report = run_plan(load_pipeline(folder / "toys.yaml"), on_status=say, run_dir=folder / "run")
+write_report(report, folder / "report.json")
+sys.exit(report.exit)
+"""
+
+
+@pytest.fixture
+def started(make_plan: Any, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start a pipeline under a supervisor of its own, and wait until it streams."""
+
+    def start(**nodes: Any) -> subprocess.Popen[str]:
+        make_plan(**nodes)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "streaming\n"
+        return process
+
+    return start
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[Any]:
+    psutil = pytest.importorskip("psutil")
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def abstract_sockets() -> set[str]:
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    return {line.split("@")[1] for line in lines if "@innervate-" in line}
+
+
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_ends_a_run_cleanly(
+    started: Any, sink_file: Path, tmp_path: Path, signal_name: str
+) -> None:
+    import signal
+
+    process = started(src=ticker(count=10**6), mid=echo("src"), out=sink("mid", sink_file))
+    process.send_signal(getattr(signal, signal_name))
+    assert process.wait(20) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    got = result(sink_file)
+    assert got["ended"]
+    assert got["got"]["mid"] == list(range(report["nodes"]["src"]["packets_out"]))
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once(started: Any, sink_file: Path) -> None:
+    import signal
+
+    process = started(src=ticker(count=10**6), out=sink("src", sink_file, delay_s=0.3))
+    workers = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 130
+    assert not any(worker.is_running() and worker.status() != "zombie" for worker in workers)
+
+
+def test_workers_die_with_their_supervisor_and_leave_nothing(started: Any, sink_file: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    process = started(
+        src=ticker(count=10**6, shape=[200, 200, 3], dtype="uint8", kind="frame"),
+        mid=echo("src"),
+        out=sink("mid", sink_file),
+    )
+    workers = workers_of(process)
+    assert len(workers) == 3
+    names = {name for name in abstract_sockets() if name in abstract_sockets()}
+    assert names
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert not list(Path("/dev/shm").glob("*innervate*"))
+
+
+def test_a_worker_that_is_stopped_is_noticed(started: Any, sink_file: Path, tmp_path: Path) -> None:
+    process = started(src=ticker(count=10**6), mid=echo("src"), out=sink("src", sink_file))
+    worker = next(w for w in workers_of(process) if "mid" in w.cmdline())
+    worker.suspend()
+    assert process.wait(20) == 1
+    assert "node 'mid' hung" in json.loads((tmp_path / "report.json").read_text())["message"]
+    assert result(sink_file)["ended"]
