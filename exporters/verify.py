@@ -16,7 +16,7 @@ from exporters.model_writer import write_model
 from exporters.onnx_graph import StepGraph
 from stream.errors import ModelError
 from stream.inference import StreamingSession
-from stream.model_file import Contract
+from stream.model_file import Contract, Port
 
 TOLERANCE = 1e-4
 Outputs = dict[str, NDArray[np.float32]]
@@ -71,7 +71,7 @@ def verify(
     step, contract
         What would be written. `contract.states` are those of the step.
     stretches
-        At least one, longer than `memory`.
+        At least one, all of one length, longer than `memory`.
     memory
         Bins after which the model overwrites the oldest that it remembers: errors before and
         after are told apart as `cold` and `wrapped`.
@@ -86,12 +86,7 @@ def verify(
     found = [run(step, plain, stretch.counts) for stretch in stretches]
     parity: dict[str, Any] = {"tolerance": TOLERANCE, "bins": sum(len(s.counts) for s in stretches)}
     for port in contract.outputs:
-        errors = np.stack(
-            [
-                relative_error(port.kind, f[port.name], s.expected[port.name])
-                for f, s in zip(found, stretches, strict=True)
-            ]
-        )
+        errors = relative_errors(port, found, stretches)
         parity[port.name] = {
             "cold": float(errors[:, :memory].max()),
             "wrapped": float(errors[:, memory:].max()),
@@ -107,15 +102,20 @@ def verify(
     return msgspec.structs.replace(find_in_place(step, plain, stretches[0].counts), parity=parity)
 
 
-def relative_error(
-    kind: str, found: NDArray[np.float32], expected: NDArray[np.float64]
+def relative_errors(
+    port: Port, found: Sequence[Outputs], stretches: Sequence[Stretch]
 ) -> NDArray[np.float64]:
-    """Return the largest error in each bin, (bins,): of the rate itself, or of the spread."""
-    difference = np.abs(found - expected)
-    if kind == "rates":
-        return np.asarray((difference / np.abs(expected)).max(axis=1))
-    spread = np.maximum(expected.std(axis=0), np.abs(expected).max() * 1e-3 + 1e-12)
-    return np.asarray((difference / spread).max(axis=1))
+    """Return the largest error in each bin of each stretch, (stretches, bins).
+
+    An error of a rate is relative to that rate, one of another output to the standard deviation of
+    its channel over all stretches.
+    """
+    expected = np.stack([s.expected[port.name] for s in stretches])
+    size = np.abs(expected)
+    if port.kind != "rates":
+        size = np.maximum(expected.std(axis=(0, 1)), 1e-12)
+    difference = np.abs(np.stack([f[port.name] for f in found]) - expected)
+    return np.asarray((difference / size).max(axis=2))
 
 
 def find_in_place(step: StepGraph, contract: Contract, counts: NDArray[np.float32]) -> Contract:
