@@ -7,11 +7,10 @@ import hashlib
 import io
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -216,18 +215,22 @@ def captured_output() -> Iterator[io.StringIO]:
     while other threads write there.
     """
     text = io.StringIO()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            with contextlib.redirect_stdout(text):
-                yield text
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            file.seek(0)
-            text.write(file.read().decode(errors="replace"))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(text))
+        # A process without stderr, such as a service, has nothing to redirect.
+        with contextlib.suppress(OSError):
+            kept = os.dup(2)
+            file = stack.enter_context(tempfile.TemporaryFile())
+            os.dup2(file.fileno(), 2)
+            stack.callback(_restore_stderr, kept, file, text)
+        yield text
+
+
+def _restore_stderr(kept: int, file: IO[bytes], text: io.StringIO) -> None:
+    os.dup2(kept, 2)
+    os.close(kept)
+    file.seek(0)
+    text.write(file.read().decode(errors="replace"))
 
 
 def _device_id(device: str) -> int:

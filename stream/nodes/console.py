@@ -363,6 +363,6 @@ def _takes_text(terminal: Screen) -> bool:
         number = terminal.file.fileno()
     except (OSError, ValueError):
         return True
-    if sys.platform == "win32":
+    if sys.platform == "win32" or number < 0:
         return True
     return bool(select.select([], [number], [], 0)[1])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime as ort
@@ -121,3 +123,14 @@ def test_captured_output_holds_what_native_code_and_python_wrote(capfd):
     assert "python" in text.getvalue()
     os.write(2, b"after")
     assert capfd.readouterr() == ("", "after")
+
+
+def test_a_process_without_stderr_can_load_a_model(tmp_path, integrator):
+    path = integrator(tmp_path / "m.onnx")
+    code = f"""
+import os
+os.close(2)
+from stream.inference import StreamingSession
+StreamingSession({str(path)!r}, "auto")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
