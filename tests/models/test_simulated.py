@@ -1,0 +1,53 @@
+"""The coupled population is coupled as it says, stays alive, and repeats with its seed."""
+
+import numpy as np
+import pytest
+
+from models.spikes import metrics
+from models.spikes.baselines.glm import fit_glm
+from models.spikes.simulated import coupled_population, coupling_found
+
+
+@pytest.fixture(scope="module")
+def population():
+    return coupled_population(0, units=20, bins=12_000, hubs=3)
+
+
+def test_rates_stay_in_a_range_that_neurons_have(population):
+    mean = population.recording.true_rates.values.mean(axis=0)
+    assert mean.min() > 1
+    assert mean.max() < 80
+
+
+def test_counts_follow_the_true_rates(population):
+    rates = population.recording.true_rates.values * population.recording.width_s
+    counts = population.recording.counts
+    # Bits over each unit's own mean: what knowing the rate is worth.
+    assert metrics.bits_per_spike(rates, counts) > 0.05
+    np.testing.assert_allclose(counts.mean(axis=0), rates.mean(axis=0), rtol=0.1)
+
+
+def test_hubs_couple_to_many(population):
+    links = (population.coupling != 0).sum(axis=0)
+    assert set(np.argsort(-links)[:3]) == set(population.hubs)
+    assert not np.diag(population.coupling).any()
+
+
+def test_a_regression_on_past_counts_finds_the_couplings(population):
+    counts = population.recording.counts
+    segment = np.zeros(len(counts) - 1, np.int64)
+    glm = fit_glm(counts[:-1], counts[1:], segment, 10_000, taus_bins=(2.0,), penalties=(1e-2,))
+    assert coupling_found(np.abs(glm.weights[0].T), population.coupling) > 0.9
+
+
+def test_chance_finds_half(population):
+    noise = np.random.default_rng(0).random(population.coupling.shape)
+    assert coupling_found(noise, population.coupling) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_seed_gives_the_same_population_again():
+    a, b = (coupled_population(3, units=8, bins=50) for _ in range(2))
+    c = coupled_population(4, units=8, bins=50)
+    assert np.array_equal(a.recording.counts, b.recording.counts)
+    assert np.array_equal(a.coupling, b.coupling)
+    assert not np.array_equal(a.recording.counts, c.recording.counts)
