@@ -109,6 +109,9 @@ def write_recording(
     part = path.with_name(f".{path.name}.{os.getpid()}.part.nwb")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written: {first_line(error)}.") from error
+    try:
         with pynwb.NWBHDF5IO(str(part), mode="w") as io:
             io.write(nwbfile)
         part.replace(path)
@@ -183,17 +186,28 @@ def _finest_step(spike_times_s: tuple[Floats, ...]) -> float:
     return max(float(steps.min(initial=1.0)), 1e-9)
 
 
+def _rate(times_s: Floats) -> float | None:
+    """Return the rate of samples that are equally spaced within a nanosecond, else None."""
+    n = len(times_s)
+    if n < 2:
+        return None
+    nominal = float(np.round(times_s[1] - times_s[0], 9))
+    if not (np.round(np.diff(times_s), 9) == nominal).all() or nominal <= 0:
+        return None
+    # The nominal step reads better (1000 Hz), but errors of rounding add up over many samples.
+    drift = abs(times_s[0] + (n - 1) * nominal - times_s[-1])
+    return 1 / (nominal if drift < 1e-10 else float(times_s[-1] - times_s[0]) / (n - 1))
+
+
 def _time_series(name: str, series: Series, description: str) -> Any:
     from pynwb import TimeSeries
 
-    steps = np.round(np.diff(series.times_s), 9)
-    n = len(series.times_s)
-    clock: dict[str, Any] = {"timestamps": _packed(series.times_s)}
-    if n > 1 and (steps == steps[0]).all():
-        start_s, step_s = float(series.times_s[0]), float(steps[0])
-        if np.abs(start_s + np.arange(n) * step_s - series.times_s).max() > 1e-6:
-            step_s = float(series.times_s[-1] - start_s) / (n - 1)
-        clock = {"starting_time": start_s, "rate": 1 / step_s}
+    rate = _rate(series.times_s)
+    clock: dict[str, Any] = (
+        {"timestamps": _packed(series.times_s)}
+        if rate is None
+        else {"starting_time": float(series.times_s[0]), "rate": rate}
+    )
     return TimeSeries(
         name=name,
         description=description,
