@@ -101,7 +101,7 @@ class Record(Node[RecordSettings]):
                 "started": started.isoformat(),
                 "started_monotonic_ns": time.monotonic_ns(),
                 "versions": _versions(),
-                "machine": {"host": platform.node(), "system": platform.platform()},
+                "system": platform.platform(),
             },
         )
         context.counters.note("file", str(self.file))
