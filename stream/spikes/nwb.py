@@ -110,7 +110,7 @@ def _check_hdf5(path: Path) -> None:
     try:
         with h5py.File(path, "r") as file:
             is_nwb = "nwb_version" in file.attrs
-    except OSError as error:
+    except Exception as error:  # h5py raises many kinds for damaged files
         raise RecordingError(
             f"{path} is an HDF5 file that is truncated or damaged ({first_line(error)})."
         ) from error
