@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,12 +77,14 @@ def export_network(
     description: Description,
     counts: NDArray[np.float32],
     path: Path,
+    *,
     weights: Weights | None = None,
+    score: Callable[[Path], Mapping[str, float]] | None = None,
 ) -> Contract:
     """Write the model file of a network, once it is verified on real counts.
 
-    With `weights`, the graph in float32 is verified, and what the integers change is measured
-    beside it.
+    With `weights`, the graph in float32 is verified, and what the integers change and cost is
+    measured beside it.
 
     Parameters
     ----------
@@ -95,6 +98,9 @@ def export_network(
         Of the new file; an old one stays as it is unless all goes well.
     weights
         Store weights as integers of 8 or 4 bits.
+    score
+        Returns what a model file is worth, such as its co-bps: asked of the file in float32 and of
+        the one with integers, which then holds its own figures and the differences.
 
     Raises
     ------
@@ -114,9 +120,14 @@ def export_network(
     contract = verify(step, contract, expected, memory)
     facts: dict[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     if weights is not None:
+        plain, verified = step, contract
         step = _step(network, description.width_s, _BITS[weights])
         contract = find_in_place(step, contract, expected[0].counts)
         facts["quantised"] = _change(step, contract, expected[:-1], weights)
+        if score is not None:
+            before, after = _scored(plain, verified, score), _scored(step, contract, score)
+            facts["quantised"]["gained"] = {name: after[name] - before[name] for name in after}
+            contract = msgspec.structs.replace(contract, scores=_as_scores(after, description))
     contract = _with_parity(contract, **facts)
     write_model(step.model, contract, path)
     return contract
@@ -144,6 +155,23 @@ def _step(network: StreamingSTNDT | GRU, width_s: float, bits: int | None) -> St
     if isinstance(network, GRU):
         return gru_step(network, width_s, bits)
     return streaming_step(network, width_s, bits)
+
+
+def _scored(
+    step: StepGraph, contract: Contract, score: Callable[[Path], Mapping[str, float]]
+) -> Mapping[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_model(step.model, contract, path)
+        return score(path)
+
+
+def _as_scores(values: Mapping[str, float], description: Description) -> tuple[Score, ...]:
+    data = str(description.trained_on.get("name", ""))
+    return tuple(
+        Score(metric=metric, value=value, data=data, split="test")
+        for metric, value in values.items()
+    )
 
 
 def _preprocessing(model: object) -> str:

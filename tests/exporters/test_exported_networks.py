@@ -191,6 +191,22 @@ def test_integer_weights_change_rates_little_and_the_file_says_how_much(
     assert np.median(error) < allowed
 
 
+def test_the_file_with_integer_weights_holds_its_own_scores_and_what_they_cost(
+    tmp_path: Path,
+) -> None:
+    def size_in_bytes(path: Path) -> dict[str, float]:
+        return {"bytes": float(path.stat().st_size)}
+
+    path = tmp_path / "m.onnx"
+    contract = export_network(
+        streaming(), description(), counts(), path, weights="int8", score=size_in_bytes
+    )
+    (score,) = contract.scores
+    assert (score.metric, score.data, score.split) == ("bytes", "made up", "test")
+    assert contract.parity["quantised"]["gained"]["bytes"] != 0
+    assert read_contract(path) == contract
+
+
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.02), (4, 0.15)])
 @pytest.mark.parametrize("k", [1, 31, 32, 100])
 def test_blocks_are_what_onnx_runtime_multiplies_with(bits: int, allowed: float, k: int) -> None:
