@@ -77,6 +77,12 @@ class Model(Node[ModelSettings]):
         (port,) = contract.inputs
         ((stream, spec),) = inputs.items()
         _check_fit(f"{path.name} ({contract.name} {contract.version})", port, stream, spec)
+        about = {
+            "name": contract.name,
+            "version": contract.version,
+            "file": str(path),
+            "sha256": sha256(model).hexdigest(),
+        }
         return {
             output.name if number else "": StreamSpec(
                 kind=output.kind,
@@ -85,10 +91,7 @@ class Model(Node[ModelSettings]):
                 names=output.channels,
                 unit=output.unit,
                 period_s=spec.period_s if output.period_s is None else output.period_s,
-                meta={
-                    "model": f"{contract.name} {contract.version}",
-                    "sha256": sha256(model).hexdigest(),
-                },
+                meta={"model": about},
             )
             for number, output in enumerate(contract.outputs)
         }

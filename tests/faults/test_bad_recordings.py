@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import socket
@@ -272,6 +273,7 @@ def test_counts_that_cannot_be_are_refused_counted_and_marked_in_the_recording(
         drops = nwb.processing["run"]["drops"].to_dataframe()
         assert drops["packets"].tolist() == [1, 1, 1]
         assert np.allclose(drops["time"], [0.055, 0.105, 0.155])
+        assert hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest() in nwb.notes
 
 
 def test_a_source_that_breaks_its_word_ends_the_run_and_what_came_is_kept(

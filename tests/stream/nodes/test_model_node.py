@@ -55,7 +55,7 @@ def test_its_streams_are_the_outputs_of_the_contract(tmp_path, integrator, count
     assert outputs[""].unit == "Hz"
     assert outputs[""].period_s == 0.005
     assert outputs["behaviour"].names == ("total", "inverse")
-    assert len(outputs[""].meta["sha256"]) == 64
+    assert len(outputs[""].meta["model"]["sha256"]) == 64
 
 
 @pytest.mark.parametrize(
