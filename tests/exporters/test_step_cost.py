@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_step_cost_benchmark_compares_a_step_with_windows_of_the_same_network(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "cost.json"
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("innervate")), "bench", "step-cost", "--units", "8",
+         "--window", "4", "--layers", "1", "--rounds", "1", "--json", str(file)],
+        capture_output=True, check=False, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert result["name"] == "step-cost"
+    assert result["conditions"]["window_bins"] == 4
+    steps = [r for r in result["rows"] if r["graph"] == "step" and "streaming" in r["network"]]
+    assert {r["weights"] for r in steps} == {"float32", "int8", "int4"}
+    for row in steps:
+        assert row["cheaper_than_window"] > 0
+        assert row["cheaper_than_published"] > 0
+        assert row["wall_p99_us"] >= row["wall_p50_us"]
