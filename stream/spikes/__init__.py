@@ -1,0 +1,1 @@
+"""Spikes: recordings, how they are read and replayed, and their bins."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from stream.spikes.mapping import (
     Variable,
 )
 from stream.spikes.nwb_write import Session
-from stream.spikes.readers import Found, Tree, as_array, describe, find, open_files
+from stream.spikes.readers import Tree, describe, open_files
 from stream.spikes.recording import Floats, Recording, Series, Trials
+from stream.spikes.variables import Array, Variables
 from stream.units import to_ns
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -90,29 +89,11 @@ class _Importer:
     def __init__(self, mapping: Mapping, paths: Sequence[Path], trees: list[Tree]) -> None:
         self.mapping = mapping
         self.paths = paths
-        self.roots = trees
-        self.parts = self._parts(trees)
+        self.source = Variables(trees, mapping.parts)
+        self.parts = self.source.parts
         self.remarks: list[str] = []
         self.stretches: list[_Stretch] = []
         self.width_s: float | None = None
-
-    def _parts(self, trees: list[Tree]) -> list[Tree]:
-        parts = self.mapping.parts
-        if parts == "files":
-            return trees
-        if len(trees) > 1:
-            raise ConfigError(
-                f"{len(trees)} files were given, and the mapping does not say how they belong"
-                " together: 'parts: files' makes each a stretch of time; 'files' names them."
-            )
-        if parts is None:
-            return trees
-        found = find(trees[0], parts)
-        if len(found) == 1 and isinstance(found[0].value, list):
-            return list(found[0].value)
-        if len(found) > 1:
-            return [f.value for f in found]
-        raise self._unknown("parts", parts, trees[0], "no list")
 
     def run(self) -> Imported:
         mapping = self.mapping
@@ -165,109 +146,14 @@ class _Importer:
             remarks=tuple(self.remarks),
         )
 
-    # Finding variables
-
-    def _unknown(self, key: str, path: str, tree: Tree, what: str = "no variable") -> ConfigError:
-        lines = "\n  ".join(describe(tree))
-        return ConfigError(f"key '{key}': there is {what} '{path}'. There are:\n  {lines}")
-
-    def _look_up(self, path: str, key: str, part: Tree) -> list[Found]:
-        """Look in a part, then in the whole file, for what all parts share."""
-        found = find(part, path)
-        if not found and len(self.roots) == 1:
-            found = find(self.roots[0], path)
-        if not found:
-            raise self._unknown(key, path, part)
-        return found
-
-    def _leaf(self, found: Found, path: str, key: str) -> Array:
-        try:
-            return as_array(found.value)
-        except RecordingError as error:
-            raise ConfigError(f"key '{key}': '{path}' is {error}.") from None
-
-    def _read(self, variable: Variable, key: str, part: Tree) -> Array:
-        """Return what a variable holds in one part, still with the axes of the file."""
-        if variable.join:
-            array = np.concatenate(
-                [self._leaf(self._look_up(path, key, part)[0], path, key) for path in variable.join]
-            )
-        else:
-            leaves = [
-                self._leaf(found, path, key)
-                for path in variable.variable
-                for found in self._look_up(path, key, part)
-            ]
-            if len(leaves) == 1:
-                array = leaves[0]
-            else:
-                lengths = {leaf.size for leaf in leaves}
-                if len(lengths) > 1:
-                    raise ConfigError(
-                        f"key '{key}': the variables of {variable.text} have"
-                        f" {', '.join(map(str, sorted(lengths)))} values; side by side they must"
-                        " have equally many."
-                    )
-                array = np.stack([leaf.ravel() for leaf in leaves], axis=1)
-        if variable.pick is not None:
-            if array.ndim < 2 or max(variable.pick) >= array.shape[-1] or min(variable.pick) < 0:
-                raise ConfigError(
-                    f"key '{key}.pick': {list(variable.pick)} does not fit {variable.text}, which"
-                    f" has shape {array.shape}; columns count from 0."
-                )
-            array = array[..., list(variable.pick)]
-        if array.dtype.kind in "fiub" and (variable.scale != 1 or variable.offset):
-            array = array * variable.scale + variable.offset
-        return array
-
-    def _numbers(self, variable: Variable, key: str, part: Tree) -> Floats:
-        array = self._read(variable, key, part)
-        if array.dtype.kind not in "fiub":
-            raise ConfigError(f"key '{key}': {variable.text} holds {array.dtype}, not numbers.")
-        return array.astype(np.float64)
-
-    def _number(self, value: float | Variable, key: str, part: Tree) -> float:
-        if not isinstance(value, Variable):
-            return value
-        numbers = self._numbers(value, key, part).ravel()
-        if not len(numbers):
-            raise ConfigError(f"key '{key}': {value.text} is empty, expected a number.")
-        return float(numbers[0])
-
-    # Axes and stretches
-
-    def _tables(self, variable: Variable, axes: str, key: str) -> list[Array]:
-        """Return one (time, columns) array a stretch."""
-        words = [word.strip() for word in axes.split(" x ")]
-        allowed = {"time", "trial", "unit" if "unit" in words else "column"}
-        if len(set(words)) != len(words) or "time" not in words or not set(words) <= allowed:
-            raise ConfigError(
-                f"key '{key}.axes': '{axes}' must name each axis once, as in 'time x unit' or"
-                " 'trial x time x unit' (or 'column' in place of 'unit')."
-            )
-        tables: list[Array] = []
-        for part in self.parts:
-            array = self._read(variable, key, part)
-            if array.ndim == 1 and "trial" not in words:
-                array = array[:, None] if words[0] == "time" else array[None, :]
-            if array.ndim != len(words):
-                raise ConfigError(
-                    f"key '{key}': {variable.text} has shape {array.shape}; its axes cannot be"
-                    f" '{axes}'. State them in '{key}.axes'."
-                )
-            order = sorted(range(len(words)), key=lambda i: ("trial", "time").index(words[i])
-                           if words[i] in ("trial", "time") else 2)  # fmt: skip
-            array = array.transpose(order)
-            if "unit" not in words and "column" not in words:
-                array = array[..., None]
-            tables.extend(array if "trial" in words else [array])
-        return tables
+    # Spikes and stretches
 
     def _counts(self, counts: Counts) -> tuple[Array, list[tuple[str, ...]]]:
         key = "counts"
-        tables = self._tables(counts, counts.axes, key)
+        tables = self.source.tables(counts, counts.axes, key)
         widths = {
-            to_ns(self._number(counts.width, f"{key}.width", part)) / 1e9 for part in self.parts
+            to_ns(self.source.number(counts.width, f"{key}.width", part)) / 1e9
+            for part in self.parts
         }
         if len(widths) > 1:
             raise ConfigError(
@@ -277,6 +163,10 @@ class _Importer:
         self.width_s = width_s = widths.pop()
         if width_s <= 0:
             raise ConfigError(f"key '{key}.width': must be above 0 s, found {width_s} s.")
+        if not all(len(table) for table in tables):
+            raise RecordingError(
+                f"{self.paths[0].name}: {counts.text} is empty; there must be at least one bin."
+            )
         units = sorted({table.shape[1] for table in tables})
         if len(units) > 1:
             raise ConfigError(
@@ -284,7 +174,7 @@ class _Importer:
                 " same, or state other axes in 'counts.axes'."
             )
         whole = whole_counts(np.concatenate(tables), f"{self.paths[0].name}: {counts.text}")
-        origins = [self._number(counts.start, f"{key}.start", part) for part in self.parts]
+        origins = [self.source.number(counts.start, f"{key}.start", part) for part in self.parts]
         if len(origins) != len(tables):
             origins = [origins[0]] * len(tables)
         # One stretch stays on the clock of its file; several are laid end to end from 0.
@@ -300,7 +190,7 @@ class _Importer:
         captured = [
             found.captured
             for path in counts.variable
-            for found in self._look_up(path, key, self.parts[0])
+            for found in self.source.look_up(path, key, self.parts[0])
         ]
         return whole, captured
 
@@ -337,11 +227,11 @@ class _Importer:
         """Every variable found is a unit."""
         units: dict[tuple[str, ...], Floats] = {}
         for path in times.variable or times.join:
-            found = self._look_up(path, "times", part)
+            found = self.source.look_up(path, "times", part)
             if len(found) == 1 and isinstance(found[0].value, list):
-                found = self._look_up(f"{path}{{*}}", "times", part)
+                found = self.source.look_up(f"{path}{{*}}", "times", part)
             for one in found:
-                spikes = self._leaf(one, path, "times")
+                spikes = self.source.leaf(one, path, "times")
                 if spikes.size and spikes.dtype.kind not in "fiu":
                     raise ConfigError(f"key 'times': '{path}' holds {spikes.dtype}, not times.")
                 if spikes.size and max(spikes.shape) != spikes.size:
@@ -357,8 +247,8 @@ class _Importer:
     def _times_by_unit(self, times: Times, part: Tree) -> dict[tuple[str, ...], Floats]:
         """One variable holds all times, another the unit of each."""
         assert times.unit is not None
-        seconds = self._numbers(times, "times", part).ravel()
-        ids = self._read(times.unit, "times.unit", part).ravel()
+        seconds = self.source.numbers(times, "times", part).ravel()
+        ids = self.source.read(times.unit, "times.unit", part).ravel()
         if len(ids) != len(seconds):
             raise ConfigError(
                 f"key 'times.unit': {times.unit.text} has {len(ids)} values for {len(seconds)}"
@@ -372,7 +262,7 @@ class _Importer:
 
     def _span(self, times: Times, part: Tree, spikes: list[Floats]) -> tuple[float, float]:
         if times.span is not None:
-            span = self._numbers(times.span, "times.span", part).ravel()
+            span = self.source.numbers(times.span, "times.span", part).ravel()
             if len(span) < 2 or not span[0] < span[-1]:
                 raise ConfigError(
                     f"key 'times.span': {times.span.text} must hold the start and the end of what"
@@ -382,7 +272,9 @@ class _Importer:
         known = [s for s in spikes if len(s)]
         for name, signal in self.mapping.behaviour.items():
             if signal.time is not None:
-                known.append(self._numbers(signal.time, f"behaviour.{name}.time", part).ravel())
+                known.append(
+                    self.source.numbers(signal.time, f"behaviour.{name}.time", part).ravel()
+                )
         if not known:
             raise ConfigError(
                 "key 'times.span': a part has no spikes, so its length must be stated by 'span'."
@@ -394,7 +286,7 @@ class _Importer:
         units = self.mapping.units
         rows: list[tuple[str, ...]]
         if isinstance(units.names, Variable):
-            values = self._read(units.names, "units.names", self.parts[0])
+            values = self.source.read(units.names, "units.names", self.parts[0])
             values = values.reshape(len(values), -1) if values.shape[0] == n_units else values
             if values.shape[0] != n_units and values.size == n_units:
                 values = values.reshape(n_units, 1)
@@ -420,7 +312,7 @@ class _Importer:
     # Signals
 
     def _series(self, signal: Signal, key: str, names: Sequence[str]) -> Series:
-        tables = self._tables(signal, signal.axes, key)
+        tables = self.source.tables(signal, signal.axes, key)
         if len(tables) != len(self.stretches):
             raise ConfigError(
                 f"key '{key}': {signal.text} has {len(tables)} parts, the spikes have"
@@ -455,7 +347,7 @@ class _Importer:
         for i, (table, stretch) in enumerate(zip(tables, self.stretches, strict=True)):
             if signal.time is not None:
                 part = self.parts[min(i, len(self.parts) - 1)]
-                own = self._numbers(signal.time, f"{key}.time", part).ravel()
+                own = self.source.numbers(signal.time, f"{key}.time", part).ravel()
                 clock = own - stretch.origin_s + stretch.start_s
                 if len(clock) != len(table):
                     raise ConfigError(
@@ -513,7 +405,7 @@ class _Importer:
 
     def _per_stretch(self, variable: Variable, key: str) -> list[Array]:
         """Return the values of each stretch: an array a part, or a value a trial of 3-D arrays."""
-        arrays = [self._read(variable, key, part).ravel() for part in self.parts]
+        arrays = [self.source.read(variable, key, part).ravel() for part in self.parts]
         return self._spread(arrays, variable.text, key)
 
     def _spread(self, arrays: list[Array], text: str, key: str) -> list[Array]:
@@ -606,14 +498,14 @@ class _Importer:
     def _column(self, column: Column, key: str, n_each: list[int]) -> Array:
         if column.labels is not None:
             lengths = [
-                len(self._leaf(self._look_up(path, key, part)[0], path, key))
+                len(self.source.leaf(self.source.look_up(path, key, part)[0], path, key))
                 for part in self.parts
                 for path in column.labels.values()
             ]
             labels = np.repeat(list(column.labels) * len(self.parts), lengths)
             arrays = self._spread([labels], ", ".join(column.labels.values()), key)
         elif column.first:
-            arrays = [self._read(column, key, part).ravel()[:1] for part in self.parts]
+            arrays = [self.source.read(column, key, part).ravel()[:1] for part in self.parts]
         else:
             arrays = self._per_stretch(column, key)
         if column.given_in is not None:
@@ -631,8 +523,6 @@ class _Importer:
     # Afterwards
 
     def _without_silent(self, recording: Recording) -> Recording:
-        from dataclasses import replace
-
         if recording.counts is not None:
             alive = np.flatnonzero(recording.counts.sum(axis=0) > 0)
         else:

@@ -1,0 +1,649 @@
+"""Importing: files of many formats and a mapping become one recording, or a message that helps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pynwb
+import pytest
+import scipy.io
+from nwbinspector import Importance, inspect_nwbfile
+
+from stream.errors import ConfigError, RecordingError
+from stream.spikes.importing import Imported, import_files, list_variables
+from stream.spikes.mapping import load_mapping, make_mapping
+from stream.spikes.nwb import read_recording, write_recording
+from stream.spikes.recording import Recording, bin_recording
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "import"
+RNG = np.random.default_rng(0)
+COUNTS = RNG.poisson(1.0, (40, 3)).astype(np.uint8)
+VELOCITY = RNG.normal(size=(40, 2))
+BINNED = {"variable": "Y", "width": "50 ms"}
+
+
+def run(mapping: dict[str, object], *paths: Path) -> Imported:
+    return import_files(paths, make_mapping(mapping, "mapping"))
+
+
+def recording(mapping: dict[str, object], *paths: Path) -> Recording:
+    return run(mapping, *paths).recording
+
+
+@pytest.fixture
+def mat(tmp_path):
+    path = tmp_path / "session.mat"
+    scipy.io.savemat(path, {"Y": COUNTS, "V": VELOCITY, "starts": np.array([1, 11, 31])})
+    return path
+
+
+def cells(*elements: object) -> np.ndarray:
+    array = np.empty((1, len(elements)), dtype=object)
+    array[0, :] = elements
+    return array
+
+
+# Formats
+
+
+def save(path: Path, **arrays: np.ndarray) -> Path:
+    """Write arrays in the format that the suffix names."""
+    if path.suffix == ".mat":
+        scipy.io.savemat(path, arrays)
+    elif path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npz", ".h5"])
+def test_counts_and_behaviour_are_the_same_from_every_format(suffix, tmp_path):
+    path = save(tmp_path / f"s{suffix}", Y=COUNTS, V=VELOCITY)
+    found = recording({"counts": BINNED, "behaviour": {"vel": "V"}}, path)
+    assert np.array_equal(found.counts, COUNTS)
+    assert (found.width_s, found.start_s, found.stop_s) == (0.05, 0.0, 2.0)
+    assert np.array_equal(found.behaviour["vel"].values, VELOCITY)
+    assert found.behaviour["vel"].columns == ("x", "y")
+    assert found.units == ("0", "1", "2")
+    assert found.name == "s"
+
+
+def test_matlab_7_3_is_read_with_its_axes_cells_and_structs(tmp_path):
+    path = tmp_path / "v73.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["Y"] = COUNTS.T  # MATLAB stores columns first
+        file["Y"].attrs["MATLAB_class"] = np.bytes_("uint8")
+        group = file.create_group("#refs#")
+        references = []
+        for i in range(3):
+            group[f"t{i}"] = np.array([[0.5 + i, 1.5 + i]]).T
+            group[f"t{i}"].attrs["MATLAB_class"] = np.bytes_("double")
+            references.append(group[f"t{i}"].ref)
+        file.create_dataset("spikes", data=np.array([references]).T, dtype=h5py.ref_dtype)
+        file["spikes"].attrs["MATLAB_class"] = np.bytes_("cell")
+        struct = file.create_group("trials")
+        struct.attrs["MATLAB_class"] = np.bytes_("struct")
+        struct.create_dataset("times", data=np.array([references]).T, dtype=h5py.ref_dtype)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    assert np.array_equal(recording({"counts": BINNED}, path).counts, COUNTS)
+    found = recording({"times": "spikes{*}"}, path)
+    assert [t.tolist() for t in found.spike_times_s] == [[0.5, 1.5], [1.5, 2.5], [2.5, 3.5]]
+    assert found.units == ("1", "2", "3")
+    assert recording({"times": "trials{*}.times"}, path).units == ("1", "2", "3")
+
+
+def test_a_table_gives_units_by_the_pattern_of_their_columns(tmp_path):
+    rows = [f"{k / 100},{k * 0.5},{k % 2},{k % 3}" for k in range(20)]
+    (tmp_path / "t.csv").write_text("time,hand x,unit_7,unit_12\n" + "\n".join(rows))
+    found = recording(
+        {
+            "counts": {"variable": "unit_*", "width": "10 ms"},
+            "units": {"format": "n{1}"},
+            "behaviour": {"hand": {"variable": "hand x", "unit": "cm", "scale": "1/2"}},
+        },
+        tmp_path / "t.csv",
+    )
+    assert found.units == ("n7", "n12")
+    assert found.counts[:, 1].tolist() == [k % 3 for k in range(20)]
+    assert found.behaviour["hand"].values[:3, 0].tolist() == [0, 0.25, 0.5]
+
+
+def test_a_table_without_names_is_one_variable(tmp_path):
+    (tmp_path / "t.txt").write_text("# made by hand\n0 1 2\n3 0 1\n")
+    found = recording({"counts": {"variable": "data", "width": "1 s"}}, tmp_path / "t.txt")
+    assert found.counts.tolist() == [[0, 1, 2], [3, 0, 1]]
+
+
+def test_spikes_listed_with_their_unit_are_gathered_by_unit(tmp_path):
+    (tmp_path / "spikes.csv").write_text("t,id\n0.3,4\n0.1,2\n0.2,4\n")
+    imported = run({"times": {"variable": "t", "unit": "id"}}, tmp_path / "spikes.csv")
+    assert imported.recording.units == ("2", "4")
+    assert [t.tolist() for t in imported.recording.spike_times_s] == [[0.1], [0.2, 0.3]]
+    assert "were sorted" in imported.remarks[0]
+
+
+def test_arrays_of_a_spike_sorter_are_two_files_of_one_recording(tmp_path):
+    np.save(tmp_path / "spike_times.npy", np.array([300, 600, 900], dtype=np.uint64))
+    np.save(tmp_path / "spike_clusters.npy", np.array([1, 0, 1]))
+    mapping = {
+        "files": {"times": {"match": "spike_times*"}, "clusters": {"match": "spike_clusters*"}},
+        "times": {
+            "variable": "times.data", "scale": "1/30000", "unit": "clusters.data",
+            "resolution": "33 us",
+        },
+    }  # fmt: skip
+    imported = run(mapping, tmp_path / "spike_clusters.npy", tmp_path / "spike_times.npy")
+    assert imported.recording.spike_times_s[1].tolist() == pytest.approx([0.01, 0.03])
+    assert imported.resolution_s == pytest.approx(33e-6)
+
+
+def test_a_text_file_with_a_line_a_unit_and_one_file_a_unit_are_understood(tmp_path):
+    (tmp_path / "all.txt").write_text("0.1 0.2 0.9\n\n0.5,0.6\n")
+    rows = {"files": {"all": {"match": "all.txt", "format": "rows"}}, "times": "all.rows{*}"}
+    found = recording(rows, tmp_path / "all.txt")
+    assert [len(t) for t in found.spike_times_s] == [3, 0, 2]
+    paths = []
+    for name, times in (("cellA", "0.1\n0.2\n"), ("cellB", "0.15\n0.9\n")):
+        paths.append(tmp_path / f"{name}.txt")
+        paths[-1].write_text(times)
+    each = {"files": {"cells": {"match": "cell*.txt", "many": True}}, "times": "cells.*.data"}
+    found = recording(each, *paths)
+    assert found.units == ("cellA", "cellB")
+    assert found.spike_times_s[1].tolist() == [0.15, 0.9]
+
+
+def test_binary_records_are_read_after_their_header_and_refused_when_cut(tmp_path):
+    records = np.zeros(5, dtype=[("time", "<u4"), ("x", "<u2")])
+    records["time"], records["x"] = [0, 10, 10, 20, 30], range(5)
+    path = tmp_path / "track.bin"
+    path.write_bytes(b"rate 10\n<end>\n" + records.tobytes())
+    np.save(tmp_path / "spikes.npy", np.array([0.5, 1.0]))
+    track = {
+        "match": "*.bin", "binary": {"header_ends": "<end>\n", "dtype": {"time": "<u4", "x": "<u2"}}
+    }  # fmt: skip
+    signal = {
+        "variable": "track.x", "time": {"variable": "track.time", "scale": 0.1},
+        "repeated_times": "keep first",
+    }  # fmt: skip
+    mapping = {
+        "files": {"spikes": {"match": "*.npy"}, "track": track},
+        "times": "spikes.data",
+        "behaviour": {"pos": signal},
+    }
+    paths = (tmp_path / "spikes.npy", path)
+    imported = run(mapping, *paths)
+    pos = imported.recording.behaviour["pos"]
+    assert pos.times_s.tolist() == [0, 1, 2, 3]
+    assert pos.values[:, 0].tolist() == [0, 1, 3, 4]
+    assert imported.remarks == ("behaviour.pos: 1 samples with a repeated time were left out.",)
+    del signal["repeated_times"]
+    with pytest.raises(ConfigError, match="'repeated_times: keep first'"):
+        run(mapping, *paths)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RecordingError, match="ends inside a record"):
+        run(mapping, *paths)
+    path.write_bytes(records.tobytes())
+    with pytest.raises(RecordingError, match="no header that ends with"):
+        run(mapping, *paths)
+
+
+# Layout
+
+
+def test_axes_say_which_way_round_counts_are(tmp_path):
+    path = save(tmp_path / "s.npz", Y=COUNTS.T)
+    found = recording({"counts": BINNED | {"axes": "unit x time"}}, path)
+    assert np.array_equal(found.counts, COUNTS)
+    imported = run({"counts": BINNED}, path)
+    assert "other way round" in imported.remarks[0]
+
+
+@pytest.mark.parametrize("axes", ["trial x time x unit", "unit x trial x time"])
+def test_trials_of_a_cube_become_segments_and_trials(axes, tmp_path):
+    cube = RNG.poisson(1.0, (6, 10, 3))
+    order = [("trial", "time", "unit").index(word) for word in axes.split(" x ")]
+    path = save(
+        tmp_path / "s.npz", Y=cube.transpose(order), R=cube * 20.0, L=cube[..., :2],
+        condition=np.arange(6) // 2, go=np.arange(6),
+    )  # fmt: skip
+    found = recording(
+        {
+            "counts": BINNED | {"axes": axes},
+            "true_rates": {"variable": "R", "axes": "trial x time x unit"},
+            "behaviour": {"latent": {"variable": "L", "axes": "trial x time x column"}},
+            "trials": {
+                "columns": {
+                    "condition": "condition",
+                    "go_time": {"variable": "go", "given_in": "bins from 0"},
+                }
+            },
+        },
+        path,
+    )
+    assert np.array_equal(found.counts, cube.reshape(60, 3))
+    assert found.segment_starts_s.tolist() == pytest.approx(np.arange(6) * 0.5)
+    assert found.trials.stop_s.tolist() == pytest.approx(np.arange(1, 7) * 0.5)
+    assert found.trials.columns["condition"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.trials.columns["go_time"].tolist() == pytest.approx(np.arange(6) * 0.55)
+    assert np.array_equal(found.true_rates.values, cube.reshape(60, 3) * 20.0)
+    assert found.true_rates.unit == "Hz"
+    assert found.behaviour["latent"].values.shape == (60, 2)
+
+
+def test_joined_variables_follow_each_other_and_label_their_trials(tmp_path):
+    train, valid = RNG.poisson(1.0, (4, 5, 2)), RNG.poisson(1.0, (2, 5, 2))
+    path = save(tmp_path / "s.h5", a=train, b=valid, ia=np.arange(4) * 30, ib=np.array([7, 90]))
+    found = recording(
+        {
+            "counts": {"join": ["a", "b"], "axes": "trial x time x unit", "width": "10 ms"},
+            "trials": {
+                "columns": {
+                    "split": {"labels": {"train": "ia", "valid": "ib"}},
+                    "condition": {"join": ["ia", "ib"], "floor_divide": 40},
+                }
+            },
+        },
+        path,
+    )
+    assert np.array_equal(found.counts, np.concatenate([train, valid]).reshape(30, 2))
+    assert found.trials.columns["split"].tolist() == ["train"] * 4 + ["valid"] * 2
+    assert found.trials.columns["condition"].tolist() == [0, 0, 1, 2, 0, 2]
+
+
+def test_each_struct_of_a_list_is_a_stretch_with_its_own_trials(tmp_path):
+    lengths = (7, 9)
+    structs = np.zeros((1, 2), dtype=[(n, "O") for n in ("n", "p", "dir", "s", "e", "w", "guide")])
+    for i, n in enumerate(lengths):
+        structs[0, i] = (
+            RNG.poisson(1.0, (n, 2)), np.full((n, 2), i), 90.0 * i, np.uint8(2), np.uint8(n - 1),
+            0.02, np.array([[1, 3], [2, 1]]),
+        )  # fmt: skip
+    scipy.io.savemat(tmp_path / "s.mat", {"trial_data": structs})
+    found = recording(
+        {
+            "parts": "trial_data",
+            "counts": {"variable": "n", "width": {"variable": "w"}},
+            "units": {"names": {"variable": "guide"}, "format": "ch{1}u{2}"},
+            "behaviour": {"pos": {"variable": "p", "columns": ["x", "y"]}},
+            "trials": {
+                "start": "s", "stop": "e", "given_in": "bins from 1", "columns": {"dir": "dir"}
+            },
+        },
+        tmp_path / "s.mat",
+    )  # fmt: skip
+    assert found.units == ("ch1u3", "ch2u1")
+    assert found.width_s == 0.02
+    assert found.segment_starts_s.tolist() == pytest.approx([0, 0.14])
+    assert found.trials.start_s.tolist() == pytest.approx([0.02, 0.16])
+    assert found.trials.stop_s.tolist() == pytest.approx([0.12, 0.3])
+    assert found.trials.columns["dir"].tolist() == [0.0, 90.0]
+    assert bin_recording(found, 0.02).behaviour["pos"][:, 0].tolist() == [0] * 7 + [1] * 9
+
+
+def test_files_are_laid_end_to_end_in_the_order_given(tmp_path):
+    one = save(tmp_path / "1.npz", t=np.array([10.5, 11.0]), span=np.array([10.0, 12.0]))
+    two = save(tmp_path / "2.npz", t=np.array([3.25]), span=np.array([3.0, 4.0]))
+    mapping = {"parts": "files", "times": {"variable": "t", "span": "span"}}
+    found = recording(mapping, two, one)
+    assert found.spike_times_s[0].tolist() == [0.25, 1.5, 2.0]
+    assert found.segment_starts_s.tolist() == [0.0, 1.0]
+    assert found.stop_s == 3.0
+    del mapping["parts"]
+    with pytest.raises(ConfigError, match="2 files were given"):
+        recording(mapping, one, two)
+
+
+def test_one_stretch_keeps_the_clock_of_its_file(tmp_path):
+    path = save(
+        tmp_path / "s.npz", t=np.array([100.5, 101.0]), p=np.arange(30.0),
+        tp=100 + np.arange(30) / 10, begin=np.array([100.2]), end=np.array([102.0]),
+    )  # fmt: skip
+    found = recording(
+        {
+            "times": "t",
+            "behaviour": {"pos": {"variable": "p", "time": "tp"}},
+            "trials": {"start": "begin", "stop": "end"},
+        },
+        path,
+    )
+    assert found.spike_times_s[0].tolist() == [100.5, 101.0]
+    assert (found.start_s, found.stop_s) == (100.0, pytest.approx(102.9))
+    assert found.trials.start_s.tolist() == [100.2]
+
+
+def test_a_signal_sampled_at_a_rate_of_its_own_has_that_clock(tmp_path):
+    path = save(tmp_path / "s.npz", Y=COUNTS, eye=np.arange(200.0))
+    signal = {"variable": "eye", "rate": "100 Hz"}
+    found = recording({"counts": BINNED, "behaviour": {"eye": signal}}, path)
+    assert found.behaviour["eye"].times_s[-1] == pytest.approx(1.99)
+    signal["rate"] = "50 Hz"
+    with pytest.raises(ConfigError, match="last longer than the spikes"):
+        recording({"counts": BINNED, "behaviour": {"eye": signal}}, path)
+
+
+# Segments
+
+
+@pytest.mark.parametrize(
+    ("segments", "starts"),
+    [
+        ({"starts": "starts", "given_in": "bins from 1"}, [0, 0.5, 1.5]),
+        ("one", [0]),
+        ("parts", [0]),
+    ],
+)
+def test_segments_start_where_a_variable_says(segments, starts, mat):
+    found = recording({"counts": BINNED, "segments": segments}, mat)
+    assert found.segment_starts_s.tolist() == pytest.approx(starts)
+
+
+def test_segments_start_where_a_signal_has_a_value_or_jumps(tmp_path):
+    still, place = VELOCITY.copy(), np.cumsum(VELOCITY * 0.01, axis=0)
+    still[[0, 8, 30]] = 0
+    still[12, 0] = 0  # one column alone is not the rule
+    place[25:] += 50
+    path = save(tmp_path / "s.npz", Y=COUNTS, V=still, P=place)
+    found = recording(
+        {"counts": BINNED, "segments": {"where": {"variable": "V", "equals": 0}}}, path
+    )
+    assert found.segment_starts_s.tolist() == pytest.approx([0, 0.4, 1.5])
+    rule = {"where": {"variable": "P", "steps_over": 10}}
+    found = recording({"counts": BINNED, "segments": rule}, path)
+    assert found.segment_starts_s.tolist() == pytest.approx([0, 1.25])
+    with pytest.raises(ConfigError, match="nowhere in P"):
+        recording({"counts": BINNED, "segments": {"where": {"variable": "P", "equals": 9}}}, path)
+
+
+# Units
+
+
+def test_units_are_named_by_a_list_and_the_silent_ones_may_be_left_out(tmp_path):
+    counts = COUNTS.copy()
+    counts[:, 1] = 0
+    path = save(tmp_path / "s.npz", Y=counts)
+    units = {"names": ["a", "b", "c"], "keep_silent": False}
+    imported = run({"counts": BINNED, "units": units}, path)
+    assert imported.recording.units == ("a", "c")
+    assert "1 units without a single spike were left out: b." in imported.remarks
+    with pytest.raises(ConfigError, match="2 names for 3 units"):
+        run({"counts": BINNED, "units": {"names": ["a", "b"]}}, path)
+    with pytest.raises(ConfigError, match="does not fit; there are 1 values"):
+        run({"counts": BINNED, "units": {"names": ["a", "b", "c"], "format": "{3}"}}, path)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("mapping", "match"),
+    [
+        ({}, "needs either 'counts'"),
+        ({"counts": BINNED, "times": "t"}, "needs either 'counts'"),
+        ({"counts": {"variable": "Y"}}, "key 'counts.width' is missing"),
+        ({"counts": BINNED | {"widht": 1}}, "unknown key 'counts.widht'; did you mean 'width'"),
+        ({"counts": {"variable": "Y", "width": 0.05}}, "key 'counts.width': .*number with a unit"),
+        ({"counts": BINNED, "behavior": {}}, "'behavior'; did you mean 'behaviour'"),
+        ({"counts": BINNED | {"scale": "1/0"}}, "fraction such as '1/30000'"),
+        ({"counts": {"width": "5 ms"}}, "key 'counts': needs either 'variable' or 'join'"),
+        ({"counts": BINNED, "trials": {"columns": {"a": {"variable": "x", "bin": 1}}}}, "a.bin'"),
+        ({"counts": BINNED, "segments": {"where": {"variable": "V"}}}, "'equals' or 'steps_over'"),
+        ({"counts": BINNED, "session": {"sex": "male"}}, "session.sex"),
+        ([1], "has keys such as"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused_with_the_key(mapping, match):
+    with pytest.raises(ConfigError, match=match):
+        make_mapping(mapping, "m.yaml")
+
+
+def test_a_mapping_file_is_refused_with_the_line(tmp_path):
+    path = tmp_path / "m.yaml"
+    path.write_text("name: x\ncounts:\n  variable: Y\n  width: 50\n")
+    with pytest.raises(ConfigError, match=r"m.yaml:4: key 'counts.width'"):
+        load_mapping(path)
+    path.write_text("name: x\nunits: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(ConfigError, match=r"m.yaml"):
+        load_mapping(path)
+
+
+def test_an_unknown_variable_is_answered_with_those_there_are(mat):
+    with pytest.raises(ConfigError) as caught:
+        recording({"counts": {"variable": "spikes", "width": "5 ms"}}, mat)
+    message = str(caught.value)
+    assert "key 'counts': there is no variable 'spikes'" in message
+    assert "Y: 40 x 3 uint8" in message
+    assert "V: 40 x 2 float64" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"behaviour": {"v": "starts"}}, "'behaviour.v': starts has 3 samples for 40 bins"),
+        ({"behaviour": {"v": {"variable": "V", "columns": ["x"]}}}, "2 columns, and 1 names"),
+        ({"behaviour": {"v": {"variable": "V", "pick": [2]}}}, "'behaviour.v.pick': .2. does not"),
+        ({"behaviour": {"v": {"variable": "V", "time": "starts"}}}, "3 times for 40 samples"),
+        ({"counts": BINNED | {"axes": "time x neuron"}}, "must name each axis once"),
+        ({"counts": BINNED | {"axes": "trial x time x unit"}}, "its axes cannot be"),
+        ({"parts": "trials"}, "there is no list 'trials'"),
+        ({"trials": {"start": "starts"}}, "'start' and 'stop' come together"),
+        ({"files": {"a": {"match": "*.h5"}}}, "none of the files given fit"),
+        ({"session": {"start": "2020-01-01T00:00:00"}}, "needs a time zone"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_the_file_is_refused_with_the_key(change, match, mat):
+    with pytest.raises(ConfigError, match=match):
+        recording({"counts": BINNED} | change, mat)
+
+
+@pytest.mark.parametrize(
+    ("counts", "match"),
+    [
+        (-np.ones((5, 2)), "are negative"),
+        (np.full((5, 2), np.nan), "not finite"),
+        (np.full((5, 2), 0.5), "not whole"),
+        (np.empty((0, 2)), "at least one bin"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(counts, match, tmp_path):
+    with pytest.raises(RecordingError, match=match):
+        recording({"counts": BINNED}, save(tmp_path / "s.npz", Y=counts))
+
+
+def test_spike_times_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(RecordingError, match="not in order"):
+        recording({"times": "t"}, save(tmp_path / "s.npz", t=np.array([2.0, 1.0])))
+    with pytest.raises(RecordingError, match="not a single spike"):
+        recording({"times": "t"}, save(tmp_path / "s.npz", t=np.empty(0)))
+    with pytest.raises(ConfigError, match="one row or one column"):
+        recording({"times": "t"}, save(tmp_path / "s.npz", t=np.ones((3, 4))))
+    path = save(tmp_path / "s.npz", t=np.array([1.0, 9.0]), span=np.array([0.0, 5.0]))
+    with pytest.raises(ConfigError, match="1 spikes of unit 0 lie outside 0 to 5 s"):
+        recording({"times": {"variable": "t", "span": "span"}}, path)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    mapping = {"counts": BINNED}
+    (tmp_path / "empty.mat").write_bytes(b"")
+    (tmp_path / "bad.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    (tmp_path / "bad.h5").write_bytes(b"no hdf5")
+    (tmp_path / "what.xyz").write_bytes(b"1 2 3")
+    np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
+    for name, error, match in (
+        ("none.mat", RecordingError, "is not there"),
+        ("empty.mat", RecordingError, "is empty"),
+        ("bad.mat", RecordingError, "cannot be read"),
+        ("bad.h5", RecordingError, "cannot be read"),
+        ("pickled.npy", RecordingError, "cannot be read"),
+        ("what.xyz", ConfigError, "no format that is known"),
+    ):
+        with pytest.raises(error, match=match) as caught:
+            recording(mapping, tmp_path / name)
+        assert name in str(caught.value)
+
+
+# The command
+
+
+def innervate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from stream.commands import main; main()", "import"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
+        env={"COLUMNS": "200", "PATH": ""},
+    )  # fmt: skip
+
+
+def test_the_command_imports_by_options_and_lists_variables(mat, tmp_path):
+    listed = innervate(mat)
+    assert listed.returncode == 0, listed.stderr
+    assert "Y: 40 x 3 uint8" in listed.stdout
+    out = tmp_path / "x.nwb"
+    done = innervate(
+        mat, "--counts", "Y", "--width", "50 ms", "--behaviour", "vel=V", "--licence", "CC0",
+        "--out", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "40 bins of 50 ms" in done.stdout
+    found = read_recording(out)
+    assert np.array_equal(found.counts, COUNTS)
+    assert found.licence == "CC0"
+
+
+def test_the_command_refuses_a_bad_mapping_with_exit_2_and_writes_nothing(mat, tmp_path):
+    (tmp_path / "m.yaml").write_text("counts: {variable: Z, width: 50 ms}\n")
+    out = tmp_path / "x.nwb"
+    done = innervate(mat, "--map", tmp_path / "m.yaml", "--out", out)
+    assert done.returncode == 2
+    assert "there is no variable 'Z'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert innervate(mat, "--counts", "Y", "--width", "50 ms").returncode == 2
+    assert innervate(mat, "--out", out).returncode == 2
+    assert not out.exists()
+
+
+def test_help_tells_an_example():
+    shown = innervate("--help")
+    assert "--map session.yaml" in " ".join(shown.stdout.replace("│", " ").split())
+
+
+# The mappings that come with the project
+
+
+REAL = {
+    "contdata95": ("m1_contdata95", ["contdata95.mat"], 95, 31413, 1456, None),
+    "miller_centerout": ("m1_miller_centerout", ["center_out_data.mat"], 84, 22263, 286, 286),
+    "mc_maze_trials": (
+        "mc_maze_trials", ["trial_748_data.csv", "trial_1356_data.csv"], 182, 6802, 2, 2,
+    ),
+    "hippocampus_linear_track": (
+        "hippocampus_linear_track",
+        ["linear-track_spikes.mat", "linear-track_trajectory.videoPositionTracking"],
+        31, 28829, 1, None,
+    ),
+    "placecell_kramer_eden": ("placecell_kramer_eden", ["spikes-1.mat"], 1, 220, 1, None),
+    "lorenz_lfads": ("synthetic_lorenz", ["lfads_lorenz.h5"], 60, 80000, 800, 800),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_a_shipped_mapping_is_valid_and_says_how_to_use_it(name):
+    assert load_mapping(CONFIGS / f"{name}.yaml").name == name.removesuffix("_")
+    assert f"--map configs/import/{name}.yaml" in (CONFIGS / f"{name}.yaml").read_text()
+
+
+def test_every_shipped_mapping_is_tested():
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(REAL)
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_a_real_recording_becomes_an_nwb_file_that_the_validators_accept(
+    name, shared_data, tmp_path
+):
+    folder, files, n_units, n, n_segments, n_trials = REAL[name]
+    paths = [shared_data / "spikes" / folder / file for file in files]
+    imported = import_files(paths, load_mapping(CONFIGS / f"{name}.yaml"))
+    path = tmp_path / "x.nwb"
+    write_recording(imported.recording, path, imported.session, imported.resolution_s)
+    found = read_recording(path)
+    assert len(found.units) == n_units
+    spikes = sum(len(t) for t in found.spike_times_s) if found.spike_times_s else len(found.counts)
+    assert spikes == n
+    assert len(found.segment_starts_s) == n_segments
+    assert (found.trials is None) == (n_trials is None)
+    if found.trials is not None:
+        assert len(found.trials.start_s) == n_trials
+    assert pynwb.validate(path=str(path)) == []
+    worst = [
+        message.message
+        for message in inspect_nwbfile(nwbfile_path=path)
+        if message.importance.value >= Importance.BEST_PRACTICE_VIOLATION.value
+    ]
+    assert worst == []
+
+
+def real(name: str, shared_data: Path) -> Recording:
+    folder, files, *_ = REAL[name]
+    paths = [shared_data / "spikes" / folder / file for file in files]
+    return import_files(paths, load_mapping(CONFIGS / f"{name}.yaml")).recording
+
+
+def test_contdata95_is_what_the_file_holds(shared_data):
+    found = real("contdata95", shared_data)
+    content = scipy.io.loadmat(shared_data / "spikes/m1_contdata95/contdata95.mat")
+    binned = bin_recording(found, 0.05)
+    assert np.array_equal(binned.counts, content["Y"])
+    assert np.allclose(binned.behaviour["hand_vel"], content["X"][:, 2:], atol=0)
+    firsts = np.flatnonzero(np.diff(binned.segment, prepend=-1))
+    assert (content["X"][firsts, 2:] == 0).all()
+    assert set(np.diff(firsts)) <= set(range(19, 30))
+
+
+def test_miller_trials_lie_where_the_file_says(shared_data):
+    found = real("miller_centerout", shared_data)
+    path = shared_data / "spikes/m1_miller_centerout/center_out_data.mat"
+    trials = scipy.io.loadmat(path)["trial_data"][0]
+    binned = bin_recording(found, 0.05)
+    assert np.array_equal(binned.counts, np.concatenate(list(trials["M1_spikes"])))
+    assert np.array_equal(binned.behaviour["hand_vel"], np.concatenate(list(trials["vel"])))
+    speed = np.linalg.norm(binned.behaviour["hand_vel"], axis=1)
+    first = np.searchsorted(binned.segment, np.arange(286))
+    for i in (0, 100, 285):
+        start = first[i] + int(trials["idx_trial_start"][i][0, 0]) - 1
+        assert found.trials.start_s[i] == pytest.approx(start * 0.05)
+        peak = round(found.trials.columns["peak_speed_time"][i] / 0.05)
+        move = round(found.trials.columns["movement_on_time"][i] / 0.05)
+        end = round(found.trials.stop_s[i] / 0.05)
+        assert abs(move + np.argmax(speed[move:end]) - peak) <= 1
+    assert len(np.unique(found.trials.columns["target_direction"])) == 8
+
+
+def test_lorenz_trials_of_a_condition_share_their_true_rates(shared_data):
+    found = real("lorenz_lfads", shared_data)
+    rates = found.true_rates.values.reshape(800, 100, 60)
+    conditions = found.trials.columns["condition"]
+    assert found.trials.columns["split"].tolist() == ["train"] * 640 + ["valid"] * 160
+    for condition in (0, 7, 19):
+        same = rates[conditions == condition]
+        assert len(same) == 40
+        assert np.array_equal(same, np.broadcast_to(same[0], same.shape))
+    assert found.counts.mean(axis=0) / 0.01 == pytest.approx(rates.mean((0, 1)), rel=0.2, abs=0.1)
+
+
+def test_hippocampus_positions_lie_on_the_clock_of_the_spikes(shared_data):
+    found = real("hippocampus_linear_track", shared_data)
+    track = found.behaviour["position"]
+    assert track.times_s[0] == pytest.approx(4397.0317, abs=1e-4)
+    assert 1 / np.median(np.diff(track.times_s)) == pytest.approx(60, rel=0.01)
+    assert (found.start_s, found.stop_s) == (4396.9975, 6365.2707)
+
+
+def test_the_variables_of_a_file_are_listed(shared_data):
+    lines = list_variables(shared_data / "spikes/m1_miller_centerout/center_out_data.mat")
+    assert "trial_data{*}.M1_spikes: 91 x 84 uint8" in lines
