@@ -537,8 +537,8 @@ def test_help_tells_an_example():
 
 
 REAL = {
-    "contdata95": ("m1_contdata95", ["contdata95.mat"], 95, 31413, 1456, None),
-    "miller_centerout": ("m1_miller_centerout", ["center_out_data.mat"], 84, 22263, 286, 286),
+    "m1_contdata95": ("m1_contdata95", ["contdata95.mat"], 95, 31413, 1456, None),
+    "m1_miller_centerout": ("m1_miller_centerout", ["center_out_data.mat"], 84, 22263, 286, 286),
     "mc_maze_trials": (
         "mc_maze_trials", ["trial_748_data.csv", "trial_1356_data.csv"], 182, 6802, 2, 2,
     ),
@@ -548,13 +548,13 @@ REAL = {
         31, 28829, 1, None,
     ),
     "placecell_kramer_eden": ("placecell_kramer_eden", ["spikes-1.mat"], 1, 220, 1, None),
-    "lorenz_lfads": ("synthetic_lorenz", ["lfads_lorenz.h5"], 60, 80000, 800, 800),
+    "synthetic_lorenz": ("synthetic_lorenz", ["lfads_lorenz.h5"], 60, 80000, 800, 800),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(REAL))
 def test_a_shipped_mapping_is_valid_and_says_how_to_use_it(name):
-    assert load_mapping(CONFIGS / f"{name}.yaml").name == name.removesuffix("_")
+    assert load_mapping(CONFIGS / f"{name}.yaml").name == name
     assert f"--map configs/import/{name}.yaml" in (CONFIGS / f"{name}.yaml").read_text()
 
 
@@ -595,7 +595,7 @@ def real(name: str, shared_data: Path) -> Recording:
 
 
 def test_contdata95_is_what_the_file_holds(shared_data):
-    found = real("contdata95", shared_data)
+    found = real("m1_contdata95", shared_data)
     content = scipy.io.loadmat(shared_data / "spikes/m1_contdata95/contdata95.mat")
     binned = bin_recording(found, 0.05)
     assert np.array_equal(binned.counts, content["Y"])
@@ -606,7 +606,7 @@ def test_contdata95_is_what_the_file_holds(shared_data):
 
 
 def test_miller_trials_lie_where_the_file_says(shared_data):
-    found = real("miller_centerout", shared_data)
+    found = real("m1_miller_centerout", shared_data)
     path = shared_data / "spikes/m1_miller_centerout/center_out_data.mat"
     trials = scipy.io.loadmat(path)["trial_data"][0]
     binned = bin_recording(found, 0.05)
@@ -625,7 +625,7 @@ def test_miller_trials_lie_where_the_file_says(shared_data):
 
 
 def test_lorenz_trials_of_a_condition_share_their_true_rates(shared_data):
-    found = real("lorenz_lfads", shared_data)
+    found = real("synthetic_lorenz", shared_data)
     rates = found.true_rates.values.reshape(800, 100, 60)
     conditions = found.trials.columns["condition"]
     assert found.trials.columns["split"].tolist() == ["train"] * 640 + ["valid"] * 160
