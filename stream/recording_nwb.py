@@ -275,9 +275,10 @@ def _nwbfile(survey: Survey) -> Any:
         " clock of the source; the tables packets_* of the processing module 'run' map them to the"
         " monotonic clock of the host.",
         data_collection=json.dumps(_about(survey), indent=1),
-        notes="\n".join(_notes(survey, started)),
+        notes="\n".join(_notes(survey, started)) or None,
         keywords=["spikes", "real time", "closed loop"],
         subject=Subject(
+            description="The recorder was not told.",
             subject_id="unknown", species="Unknown species", sex="U", age="P0D/"
         ),
     )  # fmt: skip
