@@ -173,7 +173,7 @@ class Layer(nn.Module):
         return z + self.dropout(self._feed(self.norm_hidden(z)))
 
     def _feed(self, s: Tensor) -> Tensor:
-        return self.down(self.dropout(torch.relu(self.up(s))))  # type: ignore[no-any-return]
+        return self.down(torch.relu(self.up(s)))  # type: ignore[no-any-return]
 
     def _attend(self, s: Tensor, segment: Tensor) -> Tensor:
         c = self.config
@@ -205,7 +205,7 @@ class Layer(nn.Module):
         same = same | (own[..., :, None] == -1)
         scores = q @ k / math.sqrt(c.head_width) + bias[:, None]
         scores = scores.masked_fill(~same[:, None], -torch.inf)
-        weights = self.dropout(scores.softmax(-1))
+        weights = scores.softmax(-1)
         mixed = (weights @ v.transpose(-1, -2)).flatten(2, 3)[:, :, :bins]
         return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
