@@ -36,6 +36,8 @@ from torch.nn import functional
 from models.spikes.network import start_at_mean_rates
 from stream.errors import ConfigError
 
+_TURNS = 8
+
 
 @dataclass(frozen=True)
 class PublishedConfig:
@@ -347,6 +349,33 @@ class MaskedObjective:
         if self.contrast and update >= self.contrast_from:
             loss = loss + self.contrast * self._contrast(network, counts, update)
         return loss
+
+    @torch.no_grad()
+    def validation(self, network: nn.Module, counts: Tensor) -> float:
+        """Return the loss per entry, each entry hidden once: an eighth of them at a time.
+
+        Parameters
+        ----------
+        network
+            A `PublishedSTNDT`.
+        counts
+            (bins, units): trials of T bins, one after another.
+        """
+        assert isinstance(network, PublishedSTNDT)
+        c = network.config
+        network.eval()
+        trials = counts.reshape(-1, c.bins, c.units)
+        columns = list(c.inputs)
+        generator = torch.Generator().manual_seed(0)
+        turn = torch.randint(_TURNS, (*trials.shape[:2], len(columns)), generator=generator)
+        total = 0.0
+        for now in range(_TURNS):
+            scored = torch.full(trials.shape, fill_value=now == 0)
+            scored[..., columns] = turn == now
+            scored[:, c.bins - c.forward_bins :] = now == 0
+            log_counts, _ = network.run_trials(trials[..., columns] * (turn != now))
+            total += float((log_counts.exp() - trials * log_counts)[scored].sum())
+        return total / trials.numel()
 
     def _contrast(self, network: PublishedSTNDT, counts: Tensor, update: int) -> Tensor:
         """NT-Xent (Chen et al., ICML 2020) of the embedded views, temporal and spatial summed."""

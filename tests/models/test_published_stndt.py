@@ -192,3 +192,13 @@ def test_positional_codes_are_the_sinusoids_of_the_transformer_also_for_odd_widt
     assert codes[3, 0] == pytest.approx(math.sin(3))
     assert codes[3, 1] == pytest.approx(math.cos(3))
     assert codes[3, 2] == pytest.approx(math.sin(3 * 10_000 ** (-2 / 5)))
+
+
+def test_validation_hides_every_entry_once_and_scores_everything():
+    net = network(forward_bins=FORWARD)
+    x = torch.poisson(torch.ones(3, BINS, UNITS))
+    for layer in net.parameters():
+        layer.data.zero_()
+    net.head.bias.data.fill_(0.5)
+    constant = (math.exp(0.5) - 0.5 * x).mean().item()
+    assert MaskedObjective().validation(net, x.flatten(0, 1)) == pytest.approx(constant, rel=1e-5)
