@@ -1,0 +1,123 @@
+"""`innervate export`: from a trained network to one verified model file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+
+from exporters.export import Description, Weights, export_network
+from models.spikes.evaluation import evaluate, load_model
+from models.spikes.trained import WEIGHTS, Card, load_trained
+from stream.errors import ConfigError
+from stream.model_file import Contract, Score
+from stream.spikes.nwb import load_recording
+from stream.spikes.recording import Recording, bin_recording
+from stream.spikes.selection import select_units
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Model file to write (.onnx).")],
+    quantise: Annotated[
+        str | None, typer.Option(help="Store weights as integers: int8 or int4.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The recording, if it lies elsewhere by now.")
+    ] = None,
+) -> None:
+    """Write the model file of a trained network, if it does exactly what the network does.
+
+    Its streaming step is held against the full run in PyTorch at every bin of real counts.
+    """
+    weights = _weights(quantise)
+    trained = load_trained(run)
+    card = trained.card
+    recording = _recording(card, data)
+    binned = bin_recording(recording, card.width_s)
+    counts = binned.counts[:, select_units(binned.units, card.inputs, recording.name)]
+
+    def score(path: Path) -> Mapping[str, float]:
+        (row,) = evaluate(load_model(path), recording).rows
+        return {name: value for name, value in row.items() if isinstance(value, float)}
+
+    console = Console()
+    with console.status("comparing every bin"):
+        contract = export_network(
+            trained.network,
+            describe(card, hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()),
+            counts,
+            out,
+            weights=weights,
+            score=score,
+        )
+    _report(contract, out, console)
+
+
+def describe(card: Card, sha256: str) -> Description:
+    """Return what a model file says of a network with this card and these weights."""
+    data = str(card.trained_on.get("name", ""))
+    return Description(
+        name=f"{card.system}-{data}" if data else card.system,
+        version=sha256[:8],
+        inputs=card.inputs,
+        outputs=card.outputs,
+        width_s=card.width_s,
+        columns=card.columns,
+        behaviour_unit=card.behaviour_unit,
+        # Where the recording lies is nobody's business who gets the model.
+        trained_on={key: value for key, value in card.trained_on.items() if key != "file"},
+        training={
+            "behaviour": card.behaviour,
+            "network": card.network,
+            **card.training,
+            "versions": card.versions,
+        },
+        scores=tuple(
+            Score(metric=metric, value=value, data=data, split="validation")
+            for metric, value in card.scores.items()
+        ),
+    )
+
+
+def _weights(quantise: str | None) -> Weights | None:
+    for known in get_args(Weights):
+        if quantise == known:
+            return known  # type: ignore[no-any-return]
+    if quantise is None:
+        return None
+    raise ConfigError(f"--quantise takes int8 or int4, found '{quantise}'.")
+
+
+def _recording(card: Card, data: Path | None) -> Recording:
+    """Read the recording that the network was trained on, and no other."""
+    if data is None and "file" not in card.trained_on:
+        raise ConfigError(
+            "the training does not say where its recording lies; name it with --data."
+        )
+    recording = load_recording(data or Path(card.trained_on["file"]))
+    if recording.sha256 != card.trained_on.get("sha256"):
+        raise ConfigError(
+            f"{data or card.trained_on['file']} is not the recording that the network was trained"
+            " on (its sha256 differs); name that one with --data."
+        )
+    return recording
+
+
+def _report(contract: Contract, out: Path, console: Console) -> None:
+    parity: dict[str, Any] = contract.parity
+    for port in contract.outputs:
+        errors = parity[port.name]
+        console.print(
+            f"{port.name}: step and full run differ by at most {errors['cold']:.1e} from cold,"
+            f" {errors['wrapped']:.1e} later ({parity['bins']} bins)"
+        )
+    if quantised := parity.get("quantised"):
+        for metric, gained in quantised["gained"].items():
+            console.print(f"{quantised['weights']} weights change {metric} by {gained:+.4f}")
+    console.print(f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False)
