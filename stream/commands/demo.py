@@ -33,7 +33,7 @@ def demo(
     print_report(result)
     if report:
         write_report(result, report)
-    notes = result.nodes["score"].notes if "score" in result.nodes else {}
+    notes = result.nodes.get("score", {}).get("notes", {})
     if result.exit == 0 and "r2" in notes:
         console.print(
             f"R2 of estimated against true rates: [bold]{notes['r2']:.3f}[/] over"
