@@ -121,7 +121,7 @@ def train_system(
             "validation": [[p.update, p.validation_loss] for p in found.history],
         },
         scores=scores,
-        versions={"innervate": version("innervate"), "torch": torch.__version__},
+        versions={"innervate": version("innervate"), "torch": str(torch.__version__)},
     )
     trained = Trained(network, card)
     save_trained(folder, trained)
