@@ -90,10 +90,15 @@ def evaluate(
         table = {"name": "evaluate", "conditions": result.conditions, "rows": result.rows}
         json_file.write_text(json.dumps(table, indent=2) + "\n")
     if plots is not None:
-        from models.spikes.plots import write_plots
+        from models.spikes.plots import most_influential, write_plots
 
-        for path in write_plots(result, plots, trained.attention()):
+        attention = trained.attention(result.data)
+        for path in write_plots(result, plots, attention, trained.outputs):
             console.print(f"drew {path}")
+        if attention is not None:
+            console.print(
+                f"most influential: {', '.join(most_influential(attention, trained.outputs))}"
+            )
 
 
 def show(result: Evaluation, console: Console) -> None:

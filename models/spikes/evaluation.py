@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
@@ -20,6 +21,9 @@ from models.spikes.baselines.mlp import fit_mlp
 from models.spikes.baselines.smoothing import fit_smoothing
 from models.spikes.baselines.wiener import fit_wiener
 from models.spikes.dataset import PARTS, SpikeData, prepare, whole
+from models.spikes.trained import load_trained
+from models.spikes.training import infer
+from models.stndt.streaming import Layer, StreamingSTNDT
 from stream.errors import ConfigError, ModelError
 from stream.inference import StreamingSession
 from stream.model_file import Port
@@ -81,8 +85,8 @@ class RateModel(Protocol):
     def run(self, data: SpikeData) -> Estimate:
         """Run from a cold state, afresh at every segment."""
 
-    def attention(self) -> tuple[Floats, tuple[str, ...]] | None:
-        """Return the spatial attention (units, units) and its units, None where there is none."""
+    def attention(self, data: SpikeData) -> Floats | None:
+        """Return the first layer's spatial attention (outputs, outputs), None without."""
 
 
 class ModelFile:
@@ -135,22 +139,80 @@ class ModelFile:
             counts[:, columns] = steps["rates"] * _per_bin(self._ports["rates"], self.width_s)
         return Estimate(counts, steps.get("behaviour", np.zeros((len(fed), 0))))
 
-    def attention(self) -> None:
+    def attention(self, data: SpikeData) -> None:
         """Return nothing: in the file the matrix is multiplied into other weights."""
+
+
+class TrainedFolder:
+    """A trained network in its folder, run whole in PyTorch.
+
+    Raises
+    ------
+    ModelError
+        The folder holds no readable trained network.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._trained = load_trained(folder)
+        card = self._trained.card
+        self.name = folder.name or card.system
+        self.width_s = card.width_s
+        self.inputs, self.outputs = card.inputs, card.outputs
+        self.columns, self.behaviour = card.columns, card.behaviour
+
+    def run(self, data: SpikeData) -> Estimate:
+        """Run all bins at once, which gives what single steps give."""
+        fed = select_units(data.units, self.inputs, data.name)
+        told = select_units(data.units, self.outputs, data.name)
+        seen = dataclasses.replace(data, counts=data.counts[:, fed])
+        network = self._trained.network
+        rates, behaviour = infer(network, seen, np.arange(len(fed)))
+        counts = np.full(data.counts.shape, np.nan)
+        counts[:, told] = rates
+        delay = network.config.look_ahead if isinstance(network, StreamingSTNDT) else 0
+        return Estimate(
+            _earlier(counts, data.segment, delay), _earlier(behaviour, data.segment, delay)
+        )
+
+    def attention(self, data: SpikeData) -> Floats | None:
+        """Return the mean over up to 1000 bins; a frozen matrix is the same in all of them."""
+        network = self._trained.network
+        if not isinstance(network, StreamingSTNDT) or network.config.spatial == "none":
+            return None
+        layer = network.layers[0]
+        assert isinstance(layer, Layer)
+        if network.config.spatial == "frozen":
+            return np.asarray(layer.mix.detach().softmax(-1).double().numpy())
+        fed = select_units(data.units, self.inputs, data.name)
+        run = max(_runs(data.segment), key=len)[:1000]
+        state, total = network.start(), np.zeros(layer.mix.shape)
+        for t in run:
+            state = network.step(torch.from_numpy(data.counts[t, fed]), state)[2]
+            matrix = (layer.mix + layer.gain * state.gram[0]).softmax(-1)
+            total = total + matrix.detach().double().numpy()
+        return np.asarray(total / len(run))
+
+
+def _earlier(values: Floats, segment: NDArray[np.int64], bins: int) -> Floats:
+    """Return each segment's rows `bins` rows earlier, NaN where nothing comes any more."""
+    out = np.full(values.shape, np.nan)
+    for run in _runs(segment):
+        out[run.start : max(run.stop - bins, run.start)] = values[run.start + bins : run.stop]
+    return out
 
 
 _OUTPUTS = {"rates", "behaviour"}
 
 
 def load_model(path: Path) -> RateModel:
-    """Return the model of an `.onnx` file.
+    """Return the model of an `.onnx` file, or the trained network of a folder.
 
     Raises
     ------
     ModelError
-        The file is no model file, or none from counts to rates.
+        There is no such model, or none from counts to rates.
     """
-    return ModelFile(path)
+    return TrainedFolder(path) if path.is_dir() else ModelFile(path)
 
 
 def _per_bin(port: Port, width_s: float) -> float:

@@ -21,7 +21,10 @@ SHOWN_CONDITIONS = 8
 
 
 def write_plots(
-    evaluation: Evaluation, folder: Path, attention: tuple[Floats, tuple[str, ...]] | None = None
+    evaluation: Evaluation,
+    folder: Path,
+    attention: Floats | None = None,
+    attended: Sequence[str] = (),
 ) -> list[Path]:
     """Draw everything that an evaluation has, and return the files.
 
@@ -32,7 +35,9 @@ def write_plots(
     folder
         Made if it is not there.
     attention
-        Spatial attention (units, units), rows sum to one, and the units' names.
+        Spatial attention (units, units), rows sum to one.
+    attended
+        Names of its units.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data, estimate = evaluation.data, evaluation.estimate
@@ -46,7 +51,7 @@ def write_plots(
     if estimate.behaviour.shape[1]:
         figures["behaviour"] = decoded_behaviour(data, estimate)
     if attention is not None:
-        figures["spatial_attention"] = spatial_attention(*attention)
+        figures["spatial_attention"] = spatial_attention(attention, attended)
     written = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
@@ -157,6 +162,11 @@ def influence(attention: Floats) -> Floats:
     """Return how much the other units attend to each unit, (units,), itself left out."""
     others = attention * (1 - np.eye(len(attention)))
     return np.asarray(others.sum(axis=0) / max(len(attention) - 1, 1))
+
+
+def most_influential(attention: Floats, units: Sequence[str], n: int = 10) -> list[str]:
+    """Return the names of the units that the others attend to most, the first one most."""
+    return [units[i] for i in busiest(influence(attention)[None], n)]
 
 
 def spatial_attention(attention: Floats, units: Sequence[str]) -> Figure:

@@ -6,15 +6,18 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from typer import Typer
 from typer.testing import CliRunner
 
 from models.commands.evaluate import evaluate as command
 from models.spikes import metrics
-from models.spikes.dataset import prepare
-from models.spikes.evaluation import ModelFile, evaluate, find_behaviour
-from models.spikes.plots import influence, spatial_attention, write_plots
+from models.spikes.dataset import prepare, whole
+from models.spikes.evaluation import ModelFile, evaluate, find_behaviour, load_model
+from models.spikes.plots import influence, most_influential, spatial_attention, write_plots
+from models.spikes.trained import Card, Trained, config_of, save_trained
+from models.stndt.streaming import StreamingConfig, StreamingSTNDT
 from stream.errors import ConfigError, ModelError
 from stream.model_file import METADATA_KEY, Contract, Port, State, to_json
 from stream.node import Context, Counters, StreamSpec
@@ -244,13 +247,43 @@ def test_a_stretch_without_a_unit_of_time_is_refused_by_the_command(recording, t
         CliRunner().invoke(app, told, catch_exceptions=False)
 
 
+@pytest.mark.parametrize("look_ahead", [0, 3])
+def test_a_trained_folder_is_judged_by_what_its_steps_give(recording, tmp_path, look_ahead):
+    torch.manual_seed(0)
+    config = StreamingConfig(
+        n_in=4, n_out=6, window=8, behaviour=2, look_ahead=look_ahead, spatial="recursive"
+    )
+    network = StreamingSTNDT(config).eval()
+    network.head.weight.data.normal_(0, 0.1)
+    card = Card(
+        system="stndt", network=config_of(network), inputs=FED, outputs=UNITS, width_s=WIDTH_S,
+        behaviour="hand_vel", columns=("x", "y"),
+    )  # fmt: skip
+    save_trained(tmp_path / "trained", Trained(network, card))
+    model = load_model(tmp_path / "trained")
+    data = whole(cut(recording, 28.0, 29.0), WIDTH_S, "hand_vel")
+    state, stepped = network.start(), []
+    for row in data.counts[:, :4]:
+        log_counts, _, state = network.step(torch.from_numpy(row), state)
+        stepped.append(log_counts.exp().numpy())
+    estimate = model.run(data).counts
+    np.testing.assert_allclose(
+        estimate[: len(data.counts) - look_ahead], stepped[look_ahead:], rtol=1e-4
+    )
+    assert np.isnan(estimate[len(data.counts) - look_ahead :]).all()
+    attention = model.attention(data)
+    assert attention.shape == (6, 6)
+    np.testing.assert_allclose(attention.sum(axis=1), 1)
+
+
 def test_spatial_attention_is_drawn_with_the_most_influential_units_named(recording, tmp_path):
     attention = np.full((6, 6), 0.1)
     attention[:, 3] = 0.5
     model = ModelFile(save_model(tmp_path / "m.onnx"))
     result = evaluate(model, recording)
-    drawn = write_plots(result, tmp_path, (attention, UNITS))
+    drawn = write_plots(result, tmp_path, attention, UNITS)
     assert "spatial_attention.png" in {path.name for path in drawn}
     names = [t.get_text() for t in spatial_attention(attention, UNITS).axes[1].get_yticklabels()]
     assert names[0] == "u3"
+    assert most_influential(attention, UNITS, 1) == ["u3"]
     assert influence(attention)[3] == pytest.approx(0.5)
