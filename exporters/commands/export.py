@@ -115,9 +115,12 @@ def _report(contract: Contract, out: Path, console: Console) -> None:
         errors = parity[port.name]
         console.print(
             f"{port.name}: step and full run differ by at most {errors['cold']:.1e} from cold,"
-            f" {errors['wrapped']:.1e} later ({parity['bins']} bins)"
+            f" {errors['wrapped']:.1e} later ({parity['bins']} bins)",
+            soft_wrap=True,
         )
     if quantised := parity.get("quantised"):
         for metric, gained in quantised["gained"].items():
             console.print(f"{quantised['weights']} weights change {metric} by {gained:+.4f}")
-    console.print(f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False)
+    console.print(
+        f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
+    )

@@ -19,7 +19,7 @@ from rich.table import Table
 from stream.model_file import Contract, Port, read_model
 from stream.units import format_seconds
 
-_NAMES_SHOWN = 8
+_NAMES_SHOWN = 6
 
 
 def inspect(
@@ -61,14 +61,15 @@ def show(contract: Contract, path: Path, size: int, sha256: str, console: Consol
 
 def _ports(contract: Contract) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("", "name", "kind", "shape", "unit", "every", "channels"):
-        table.add_column(column)
+    for column in ("", "name", "kind", "shape", "unit", "every"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("channels")
     for side, ports in (("in", contract.inputs), ("out", contract.outputs)):
         for port in ports:
             table.add_row(
                 side, escape(port.name), port.kind, _shape(port), escape(port.unit),
                 "any" if port.period_s is None else format_seconds(port.period_s),
-                escape(_some(port.channels)),
+                escape(_some(port.channels, 3)),
             )  # fmt: skip
     return table
 
@@ -78,11 +79,14 @@ def _facts(contract: Contract) -> dict[str, str]:
     facts = {"state": _state(contract)}
     if contract.delay_steps:
         facts["look-ahead"] = f"outputs come {contract.delay_steps} steps after their input"
+    parity = dict(contract.parity)
+    quantised = parity.pop("quantised", {})
     sections = {
         "preprocessing": contract.preprocessing,
         "trained on": contract.trained_on,
         "training": contract.training,
-        "export errors": contract.parity,
+        "export errors": parity,
+        "integer weights": quantised,
         "stability": contract.stability or {},
     }
     facts |= {title: _lines(values) for title, values in sections.items() if values}
@@ -128,6 +132,6 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _some(names: list[str] | tuple[str, ...], shown: int = _NAMES_SHOWN) -> str:
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
