@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -66,18 +67,23 @@ def busiest(values: Floats, n: int) -> list[int]:
     return np.argsort(-np.nansum(values, axis=0), kind="stable")[:n].tolist()  # type: ignore[no-any-return]
 
 
-def longest_run(segment: NDArray[np.int64], bins: int) -> slice:
-    """Return up to `bins` bins from the start of the longest segment."""
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(segment)) + 1, [len(segment)]])
-    at = int(np.argmax(np.diff(edges)))
-    return slice(int(edges[at]), int(min(edges[at + 1], edges[at] + bins)))
+def _shown(data: SpikeData) -> tuple[slice, Floats, Floats]:
+    """Return the first bins of the data, their edges in s, and where segments begin."""
+    bins = slice(0, min(round(SHOWN_S / data.width_s), len(data.counts)))
+    borders = np.flatnonzero(np.diff(data.segment[bins])) + 1
+    edges = np.arange(bins.stop + 1, dtype=np.float64) * data.width_s
+    return bins, edges, edges[borders]
+
+
+def _mark(axis: Axes, borders: Floats) -> None:
+    for border in borders:
+        axis.axvline(border, color="0.6", lw=0.6, ls=":")
 
 
 def rates_against_spikes(data: SpikeData, estimate: Estimate) -> Figure:
     """Draw estimated rates over counted spikes, and the true rates where they are known."""
-    shown = longest_run(data.segment, round(SHOWN_S / data.width_s))
+    shown, edges, borders = _shown(data)
     counts = np.where(np.isnan(estimate.counts).all(axis=0), 0, data.counts[shown])
-    edges = np.arange(shown.stop - shown.start + 1) * data.width_s
     time = edges[:-1] + data.width_s / 2
     figure = Figure(figsize=(9, 1.3 * SHOWN_UNITS), layout="constrained")
     axes = figure.subplots(min(SHOWN_UNITS, counts.shape[1]), 1, sharex=True, squeeze=False)[:, 0]
@@ -89,9 +95,10 @@ def rates_against_spikes(data: SpikeData, estimate: Estimate) -> Figure:
             axis.plot(time, data.true_rates[shown, unit] / data.width_s, "k", lw=1, label="true")
         rate = estimate.counts[shown, unit] / data.width_s
         axis.plot(time, rate, "C3", lw=1.2, label="estimated")
+        _mark(axis, borders)
         axis.set_title(data.units[unit], loc="left", fontsize=8)
         axis.set_ylabel("Hz")
-    axes[-1].set_xlabel("time (s)")
+    axes[-1].set_xlabel("time (s); dotted: a segment begins")
     axes[0].legend(loc="upper right", fontsize=7, ncols=3)
     return figure
 
@@ -121,20 +128,24 @@ def psths(
     for row, unit in zip(axes, chosen, strict=True):
         for i, condition in enumerate(conditions):
             colour = f"C{i}"
-            row[0].plot(time, spikes[condition][:, unit], colour, lw=1, label=f"{condition}")
+            row[0].plot(time, spikes[condition][:, unit], colour, lw=1, label=_label(condition))
             row[1].plot(time, rates[condition][:, unit], colour, lw=1)
         row[0].set_title(units[unit], loc="left", fontsize=8)
         row[0].set_ylabel("Hz")
-    axes[0, 0].legend(loc="upper right", fontsize=6, ncols=4)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=8)
     for axis, what in zip(axes[-1], ("smoothed spikes", "estimated rates"), strict=True):
         axis.set_xlabel(f"time (s), {what}")
     return figure
 
 
+def _label(condition: object) -> str:
+    return f"{condition:.3g}" if isinstance(condition, float) else str(condition)
+
+
 def decoded_behaviour(data: SpikeData, estimate: Estimate) -> Figure:
     """Draw decoded against recorded behaviour over time, and in the plane if it has two columns."""
-    shown = longest_run(data.segment, round(SHOWN_S / data.width_s))
-    time = (np.arange(shown.stop - shown.start) + 0.5) * data.width_s
+    shown, edges, borders = _shown(data)
+    time = edges[:-1] + data.width_s / 2
     columns = len(data.columns)
     figure = Figure(figsize=(10, 1.8 * max(columns, 2)), layout="constrained")
     wide = columns == 2
@@ -144,10 +155,11 @@ def decoded_behaviour(data: SpikeData, estimate: Estimate) -> Figure:
         axis = figure.add_subplot(grid[i, 0])
         axis.plot(time, true[:, i], "k", lw=1, label="recorded")
         axis.plot(time, decoded[:, i], "C3", lw=1, label="decoded")
+        _mark(axis, borders)
         axis.set_ylabel(f"{name} ({data.behaviour_unit})" if data.behaviour_unit else name)
         if i == 0:
             axis.legend(loc="upper right", fontsize=7)
-    axis.set_xlabel("time (s)")
+    axis.set_xlabel("time (s); dotted: a segment begins")
     if wide:
         plane = figure.add_subplot(grid[:, 1])
         plane.plot(*true.T, "k", lw=0.8)
