@@ -26,7 +26,7 @@ from stream.node import StreamSpec
 from stream.packet import Packet
 from stream.recording_log import Logged, LogReader, Progress, format_bytes, free_space, watched
 from stream.recording_survey import RecordedStream, Survey, refusal
-from stream.spikes.nwb import COUNTED_UNITS, COUNTS, SEGMENTS, UNIT_NAME
+from stream.spikes.nwb import COUNTED_UNITS, COUNTS, LICENCE, SEGMENTS, UNIT_NAME
 from stream.units import format_seconds
 
 Integers = NDArray[np.int64]
@@ -267,7 +267,7 @@ def _nwbfile(survey: Survey) -> Any:
     version = versions.get("innervate", "unknown") if isinstance(versions, dict) else "unknown"
     nwbfile = NWBFile(
         session_description=f"Live run of the pipeline '{pipeline}'.",
-        identifier=str(uuid.uuid4()),
+        identifier=_identifier(pipeline, started),
         session_start_time=started or datetime.fromtimestamp(0, UTC),
         timestamps_reference_time=_source_zero(survey, started),
         was_generated_by=[["innervate", str(version)]],
@@ -294,6 +294,12 @@ def _nwbfile(survey: Survey) -> Any:
             )
         nwbfile.add_time_intervals(segments)
     return nwbfile
+
+
+def _identifier(pipeline: str, started: datetime | None) -> str:
+    """Return a name that tells people what it is, and is like no other."""
+    when = f"{started:%Y%m%d-%H%M%S}-" if started else ""
+    return f"{pipeline}-{when}{uuid.uuid4().hex[:8]}"
 
 
 def _when(text: object) -> datetime | None:
@@ -330,6 +336,8 @@ def _about(survey: Survey) -> dict[str, Any]:
 
 
 def _notes(survey: Survey, started: datetime | None) -> Iterator[str]:
+    if licence := " ".join(str(survey.start.get("licence") or "").split()):
+        yield LICENCE + licence
     models = {json.dumps(m, default=str) for s in survey.streams.values() if (m := _model(s.spec))}
     yield from (f"Model: {model}" for model in sorted(models))
     if started is None:

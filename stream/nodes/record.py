@@ -32,6 +32,9 @@ class RecordSettings(NodeSettings):
         description="NWB file to write, which must not exist; without one, a file named after"
         " pipeline, node and time in the folder of the run",
     )
+    licence: str = Field(
+        "", description="terms under which the recording may be used; they stand in the file"
+    )
 
 
 class Record(Node[RecordSettings]):
@@ -102,6 +105,7 @@ class Record(Node[RecordSettings]):
                 "started_monotonic_ns": time.monotonic_ns(),
                 "versions": _versions(),
                 "system": platform.platform(),
+                "licence": self.settings.licence,
             },
         )
         context.counters.note("file", str(self.file))

@@ -283,3 +283,13 @@ def test_a_killed_recorder_loses_nothing_that_it_acknowledged(tmp_path, seed):
     assert pynwb.validate(path=str(done.file)) == []
     recording = read_recording(done.file)
     assert len(recording.counts) >= len(kept)
+
+
+def test_a_recording_says_which_run_it_is_of_and_on_what_terms_it_may_be_used(tmp_path):
+    node = Record(RecordSettings(file=tmp_path / "x.nwb", licence="CC-BY-4.0, ask us"))
+    node.open(Context("saved", {"bins": COUNTS}, tmp_path, pipeline="demo"))
+    node.process("bins", bin_packet("counts", [1, 0, 2], 0))
+    node.close()
+    recording = read_recording(tmp_path / "x.nwb")
+    assert recording.licence == "CC-BY-4.0, ask us"
+    assert recording.name.startswith("demo-20")
