@@ -110,12 +110,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Header)
 
 
-def encode(
-    stream: str, packet: Packet, sent_ns: int, shared: dict[str, Any] | None = None
-) -> list[bytes | memoryview]:
+def encode(stream: str, packet: Packet, sent_ns: int) -> list[bytes | memoryview]:
     """Return the three frames of a packet: stream name, header, payload (not copied).
-
-    With `shared`, the header says where the payload lies and the payload frame is empty.
 
     Raises
     ------
@@ -123,25 +119,39 @@ def encode(
         The array is of a dtype that no packet may have.
     """
     data = np.asarray(packet.data, order="C")
+    return [stream.encode(), encode_header(packet, sent_ns), data.reshape(-1).view(np.uint8).data]
+
+
+def encode_header(packet: Packet, sent_ns: int, shared: dict[str, Any] | None = None) -> bytes:
+    """Return the header of a packet; `shared` says where its array lies, if not in the message.
+
+    Raises
+    ------
+    WireError
+        The array is of a dtype that no packet may have.
+    """
+    data = packet.data
     dtype = data.dtype.str
     if dtype not in _DTYPES:
         raise WireError(f"an array of dtype '{data.dtype}' cannot be sent")
-    header = Header(
-        kind=packet.kind, seq=packet.seq, t_ns=packet.t_ns, source_ns=packet.source_ns,
-        source_end_ns=packet.source_end_ns, dtype=dtype, shape=data.shape,
-        segment=packet.segment, gap=packet.gap, sent_ns=sent_ns, shared=shared, meta=packet.meta,
+    return _encoder.encode(
+        Header(
+            kind=packet.kind, seq=packet.seq, t_ns=packet.t_ns, source_ns=packet.source_ns,
+            source_end_ns=packet.source_end_ns, dtype=dtype, shape=data.shape,
+            segment=packet.segment, gap=packet.gap, sent_ns=sent_ns, shared=shared,
+            meta=packet.meta,
+        )
     )  # fmt: skip
-    payload = b"" if shared is not None else data.reshape(-1).view(np.uint8).data
-    return [stream.encode(), _encoder.encode(header), payload]
+
+
+def end_packet(seq: int, now_ns: int) -> Packet:
+    """Return the packet that ends a stream of `seq` packets."""
+    return Packet(END_KIND, np.empty(0, np.uint8), now_ns, 0, 0, seq=seq)
 
 
 def encode_end(stream: str, seq: int, sent_ns: int) -> list[bytes | memoryview]:
-    """Return the message that ends a stream: an empty packet of kind `end`.
-
-    `seq` is the number of packets that the stream had.
-    """
-    nothing = np.empty(0, np.uint8)
-    return encode(stream, Packet(END_KIND, nothing, sent_ns, 0, 0, seq=seq), sent_ns)
+    """Return the three frames that end a stream of `seq` packets."""
+    return encode(stream, end_packet(seq, sent_ns), sent_ns)
 
 
 def decode_header(frame: bytes | memoryview) -> Header:

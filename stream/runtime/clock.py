@@ -38,21 +38,19 @@ class Waiter:
         self._poller.register(socket, zmq.POLLIN)
         self._fds.append(socket.fileno())
 
-    def wait(self, until_ns: int, *, spin: bool = False) -> list[Any]:
-        """Return the sockets that are ready, which may be none, at `until_ns` at the latest.
+    def wait(self, until_ns: int, *, spin: bool = False) -> None:
+        """Return when a socket may be ready, or at `until_ns`.
 
         With `spin`, the last `SPIN_NS` before the deadline are spent awake, so that a paced
         source is late by microseconds instead of by a wake-up.
         """
-        # The descriptors of ZeroMQ signal changes only: what is ready must be asked for first.
-        ready = self._poller.poll(0)
         remaining = until_ns - time.monotonic_ns()
-        if not ready and remaining > 0:
-            if spin:
-                remaining -= SPIN_NS
-            if remaining > 0:
-                select.select(self._fds, (), (), remaining / 1e9)
-                ready = self._poller.poll(0)
-            while spin and not ready and time.monotonic_ns() < until_ns:
-                ready = self._poller.poll(0)
-        return [socket for socket, _ in ready]
+        # The descriptors of ZeroMQ signal changes only: what is ready must be asked for first.
+        if remaining <= 0 or self._poller.poll(0):
+            return
+        if spin:
+            remaining -= SPIN_NS
+        if remaining > 0 and select.select(self._fds, (), (), remaining / 1e9)[0]:
+            return
+        while spin and time.monotonic_ns() < until_ns and not self._poller.poll(0):
+            pass

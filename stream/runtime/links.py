@@ -1,18 +1,24 @@
 """Links between groups: how packets get from one process to another.
 
-The receiver binds a ROUTER socket, the sender connects a DEALER, so that a stranger who connects
-can steal nothing. Messages of a link, sender to receiver: two frames `hello` and the token of the
-run, once; three frames for each packet (`docs/wire-format.md`); an `end` packet. Receiver to
-sender: one msgpack array of a number of credits and a list of slots of shared memory. A sender has
+A link has two one-way pairs of sockets. The receiver binds the one for packets, the sender the one
+for what comes back, and each connects to the other's, so that a stranger who connects can steal
+nothing. What comes back are credits, and slots of shared memory that are free again. A sender has
 as many packets on their way as it has credits, so nothing ever waits in buffers that nobody counts:
 without credit a lossless link waits, and the other two keep the newest packets and drop the oldest.
+
+Each message is one frame, since a frame costs more than its bytes: the 16 bytes of the run's token,
+which a stranger does not know, the length of the header (4 bytes, little endian), 4 zero bytes, the
+header, zero bytes up to a multiple of 16, and the payload. Header and payload are those of
+`docs/wire-format.md`. The first message of a link has the kind `hello`, the last one `end`.
 """
 
 from __future__ import annotations
 
 import logging
+import struct
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,20 +27,33 @@ import zmq
 
 from stream.errors import WireError
 from stream.node import StreamSpec
-from stream.packet import END_KIND, Packet, decode_header, encode_end, to_packet, with_data
+from stream.packet import (
+    END_KIND,
+    HEADER_LIMIT_BYTES,
+    PAYLOAD_LIMIT_BYTES,
+    Packet,
+    decode_header,
+    encode_header,
+    end_packet,
+    payload_bytes,
+    with_data,
+)
 from stream.plan import Link
 from stream.runtime.addresses import bind_private
 from stream.runtime.latency import Latency
 from stream.runtime.shared_memory import LARGE_BYTES, SlotReader
 from stream.units import to_ns
 
-HELLO = b"hello"
+TOKEN_BYTES = 16
+_HELLO_KIND = "hello"
+_ALIGNMENT = 16
 _WINDOW = 256
 _LARGE_WINDOW = 8
-_MESSAGES_A_TURN = 1024
+_LINGER_MS = 5000
 _LOGGED_REFUSALS = 20
 
 _log = logging.getLogger(__name__)
+_prefix = struct.Struct("<16sII")
 _returns = msgspec.msgpack.Decoder(tuple[int, list[int]])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -56,6 +75,23 @@ def fixed_bytes(spec: StreamSpec) -> int:
     return size
 
 
+def pack(token: bytes, packet: Packet, sent_ns: int, shared: dict[str, Any] | None = None) -> bytes:
+    """Return the message of a packet; with `shared`, its payload lies elsewhere.
+
+    Raises
+    ------
+    WireError
+        The packet cannot be sent: its dtype is not allowed, or its header is too large.
+    """
+    header = encode_header(packet, sent_ns, shared)
+    length = len(header)
+    if length > HEADER_LIMIT_BYTES:
+        raise WireError(f"its header would have {length} bytes, the limit is {HEADER_LIMIT_BYTES}")
+    padding = bytes(-(_prefix.size + length) % _ALIGNMENT)
+    payload = packet.data.tobytes() if shared is None else b""
+    return b"".join((_prefix.pack(token, length, 0), header, padding, payload))
+
+
 class Sender:
     """The end of a link at which packets go in.
 
@@ -65,6 +101,8 @@ class Sender:
         Whether the receiver has answered.
     sent, dropped
         Packets that went out, and packets that were dropped here.
+    back
+        Becomes readable when something comes back; call `pump` then.
     """
 
     def __init__(
@@ -74,7 +112,7 @@ class Sender:
         *,
         link: Link,
         spec: StreamSpec,
-        token: str,
+        token: bytes,
         release: Callable[[int], None],
     ) -> None:
         self.link = link
@@ -83,52 +121,52 @@ class Sender:
         self.lost = False
         self.sent = 0
         self.dropped = 0
+        self._token = token
         self._credit = window(link, spec)
         self._lossless = link.delivery.policy == "lossless"
         self._depth = link.delivery.depth
-        self._waiting: deque[tuple[list[bytes], int | None]] = deque()
-        self._end: list[bytes | memoryview] | None = None
+        self._waiting: deque[tuple[bytes, int | None]] = deque()
+        self._end: bytes | None = None
         self._release = release
-        self.socket: zmq.Socket[Any] = context.socket(zmq.DEALER)
-        # Credits bound what is in here; a limit of ZeroMQ's own is given back late, in batches.
-        self.socket.setsockopt(zmq.SNDHWM, 0)
-        self.socket.setsockopt(zmq.RCVHWM, 0)
-        self.socket.connect(address)
-        self.socket.send_multipart([HELLO, token.encode()])
+        self.back: zmq.Socket[Any] = _socket(context, zmq.PULL)
+        bind_private(self.back, f"{address}-back")
+        self._socket = _socket(context, zmq.PUSH)
+        self._socket.connect(address)
+        hello = Packet(_HELLO_KIND, np.empty(0, np.uint8), 0, 0, 0)
+        self._socket.send(pack(token, hello, 0))
 
     @property
     def flushed(self) -> bool:
         """Whether nothing is left to send."""
         return self.lost or (self.ended and self._end is None)
 
-    def offer(self, frames: list[Any], slot: int | None) -> bool:
+    def offer(self, message: bytes, slot: int | None) -> bool:
         """Send a packet, or keep it, or drop it as the link's policy says.
 
-        False means that a lossless link has no credit: wait for `socket`, then offer again.
+        False means that a lossless link has no credit: wait for `back`, then offer again.
         """
-        if self._credit == 0:
+        if not self._credit:
             self.pump()
         if self.lost:
             self._drop(slot)
         elif self._credit:
-            self._send(frames)
+            self._send(message)
         elif self._lossless:
             return False
         else:
-            # Kept for later: the node may write its next array into the same memory.
-            self._waiting.append(([bytes(frame) for frame in frames], slot))
+            self._waiting.append((message, slot))
             if len(self._waiting) > self._depth:
                 self._drop(self._waiting.popleft()[1])
         return True
 
     def pump(self) -> None:
         """Take what the receiver gave back, and send what waited for it."""
-        while True:
-            try:
-                message = self.socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            credits, slots = _returns.decode(message)
+        while self.back.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            message = self.back.recv(zmq.NOBLOCK)
+            if not message.startswith(self._token):
+                _log.warning("%s: refused a stranger's message", self.link.name)
+                continue
+            credits, slots = _returns.decode(memoryview(message)[TOKEN_BYTES:])
             self.connected = True
             self._credit += credits
             for slot in slots:
@@ -136,14 +174,14 @@ class Sender:
         while self._waiting and self._credit:
             self._send(self._waiting.popleft()[0])
         if self._end is not None and not self._waiting:
-            self.socket.send_multipart(self._end, zmq.NOBLOCK)
+            self._socket.send(self._end, zmq.NOBLOCK)
             self._end = None
 
     def end(self, seq: int, now_ns: int) -> None:
         """End the stream, after what still waits. `seq` is how many packets it had."""
         if not self.ended:
             self.ended = True
-            self._end = encode_end(self.link.stream, seq, now_ns)
+            self._end = pack(self._token, end_packet(seq, now_ns), now_ns)
             self.pump()
 
     def abandon(self) -> None:
@@ -153,11 +191,12 @@ class Sender:
             self._drop(self._waiting.popleft()[1])
 
     def close(self) -> None:
-        """Close the socket. What was sent still goes out, unless the receiver is gone."""
-        self.socket.close(linger=0 if self.lost else 5000)
+        """Close the sockets. What was sent still goes out, unless the receiver is gone."""
+        self.back.close(linger=0)
+        self._socket.close(linger=0 if self.lost else _LINGER_MS)
 
-    def _send(self, frames: list[Any]) -> None:
-        self.socket.send_multipart(frames, zmq.NOBLOCK)
+    def _send(self, message: bytes) -> None:
+        self._socket.send(message, zmq.NOBLOCK)
         self._credit -= 1
         self.sent += 1
 
@@ -172,8 +211,8 @@ class Receiver:
 
     Attributes
     ----------
-    connected
-        Whether the sender has said hello.
+    connected, lossless
+        Whether the sender has said hello; whether the link waits rather than drops.
     packets, dropped, refused
         Packets handed out; packets dropped here because newer ones came or because they were too
         old; messages that are none of ours.
@@ -181,6 +220,8 @@ class Receiver:
         Packets of the stream that never came in here. Those that the sender dropped are among them.
     latency
         From when the packet left its node to when it was handed out.
+    socket
+        Becomes readable when something comes in; call `next` then.
     """
 
     def __init__(
@@ -190,7 +231,7 @@ class Receiver:
         *,
         link: Link,
         spec: StreamSpec,
-        token: str,
+        token: bytes,
         shared_fd: int | None,
     ) -> None:
         self.link = link
@@ -200,114 +241,123 @@ class Receiver:
         self.refused = 0
         self.missing = 0
         self.latency = Latency()
-        self._stream = link.stream.encode()
-        self._hello = [HELLO, token.encode()]
-        self._peer: bytes | None = None
+        self._token = token
         self._seq = 0
         self._last = False
         self._queue: deque[tuple[int, Packet]] = deque()
         self._credits = 0
+        self._took_ns: int | None = None
         policy = link.delivery.policy
         # A queue gives room as soon as it has taken a packet, since it may drop it for a newer one.
         # `latest` asks only when its node is free: what waits at the sender is then the newest.
-        self._grant_on_arrival = policy == "queue"
-        self._depth = link.delivery.depth if policy == "queue" else None
-        self._batch = max(1, window(link, spec) // 4) if policy == "lossless" else 1
+        self.lossless = policy == "lossless"
+        self._queued = policy == "queue"
+        self._depth = link.delivery.depth
+        self._batch = max(1, window(link, spec) // 4) if self.lossless else 1
         age_s = link.delivery.max_age_s
         self._max_age_ns = None if age_s is None else to_ns(age_s)
         self._slots = None if shared_fd is None else SlotReader(shared_fd)
-        self.socket: zmq.Socket[Any] = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.SNDHWM, 0)
-        self.socket.setsockopt(zmq.RCVHWM, window(link, spec) + 8)
-        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket: zmq.Socket[Any] = _socket(context, zmq.PULL)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, PAYLOAD_LIMIT_BYTES + 2 * HEADER_LIMIT_BYTES)
         bind_private(self.socket, address)
+        self._back = _socket(context, zmq.PUSH)
+        self._back.connect(f"{address}-back")
 
     @property
     def ended(self) -> bool:
         """Whether the sender has ended and all that it sent has been taken."""
         return self._last and not self._queue
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a packet is there to be taken."""
-        return bool(self._queue)
-
-    def drain(self) -> None:
-        """Take in everything that has arrived."""
-        for _ in range(_MESSAGES_A_TURN):
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                self._take_in(frames)
-            except WireError as error:
-                self.refused += 1
-                if self.refused <= _LOGGED_REFUSALS:
-                    _log.warning("%s: refused a message: %s", self.link.name, error)
-
-    def pop(self, now_ns: int) -> Packet | None:
-        """Hand out the next packet, if there is one. Call `taken` when its node is done with it."""
-        while self._queue:
-            sent_ns, packet = self._queue.popleft()
+    def next(self) -> Packet | None:
+        """Return the next packet, if there is one. Call `done` when its node is done with it."""
+        queue = self._queue
+        # A queue looks at all that came, to drop what is old; the others take one at a time.
+        while (self._queued or not queue) and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._take_in(self.socket.recv(zmq.NOBLOCK))
+        while queue:
+            sent_ns, packet = queue.popleft()
+            now_ns = time.monotonic_ns()
             if self._max_age_ns is not None and now_ns - packet.t_ns > self._max_age_ns:
                 self.dropped += 1
-                self.taken()
+                self._credits += not self._queued
                 continue
-            self.packets += 1
-            self.latency.add(now_ns - sent_ns)
+            self._took_ns = now_ns - sent_ns
             return packet
         return None
 
-    def taken(self) -> None:
-        """Give the sender room for one more packet."""
-        if not self._grant_on_arrival:
-            self._credits += 1
+    def done(self) -> None:
+        """Count the packet that was taken, and give the sender room for one more."""
+        if self._took_ns is not None:
+            self.packets += 1
+            self.latency.add(self._took_ns)
+            self._took_ns = None
+            self._credits += not self._queued
+
+    def greet(self) -> None:
+        """Wait for the sender's hello and answer it, so that both know that the link works."""
+        if not self.connected:
+            self._take_all()
+            if self.connected:
+                self._send_back(())
 
     def give_back(self) -> None:
         """Send credits and slots back to the sender when enough of them have come together."""
         slots = self._slots.returned if self._slots is not None else ()
-        if (self._credits >= self._batch or slots) and self._peer is not None:
-            self.socket.send_multipart([self._peer, _encode((self._credits, slots))])
-            self._credits = 0
+        if self._credits >= self._batch or slots:
+            self._send_back(slots)
             if self._slots is not None:
                 self._slots.returned = []
 
     def abandon(self) -> None:
         """End the link after what has arrived: the sender is gone."""
-        self.drain()
+        self._take_all()
         self._last = True
 
     def close(self) -> None:
-        """Close the socket."""
-        self.socket.close()
+        """Close the sockets."""
+        self.socket.close(linger=0)
+        self._back.close(linger=0)
 
-    def _take_in(self, frames: list[bytes]) -> None:
-        peer, *message = frames
-        if message == self._hello and self._peer is None:
-            self._peer = peer
-            self.connected = True
-            self.socket.send_multipart([peer, _encode((0, ()))])
-            return
-        if peer != self._peer:
-            raise WireError("it is not from the sender of this link")
+    def _send_back(self, slots: Sequence[int]) -> None:
+        self._back.send(self._token + _encode((self._credits, slots)), zmq.NOBLOCK)
+        self._credits = 0
+
+    def _take_all(self) -> None:
+        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._take_in(self.socket.recv(zmq.NOBLOCK))
+
+    def _take_in(self, message: bytes) -> None:
         try:
-            self._take_packet(message)
-        except WireError:
-            # Refused or not, it used up one of the sender's credits.
-            self._credits += 1
-            raise
+            if not message.startswith(self._token):
+                raise WireError("it is not from this run")
+            try:
+                self._take_packet(message)
+            except WireError:
+                # Refused or not, it used up one of the sender's credits.
+                self._credits += 1
+                raise
+        except WireError as error:
+            self.refused += 1
+            if self.refused <= _LOGGED_REFUSALS:
+                _log.warning("%s: refused a message: %s", self.link.name, error)
 
-    def _take_packet(self, message: list[bytes]) -> None:
-        if len(message) != 3 or message[0] != self._stream:
-            raise WireError(f"it is not a packet of '{self.link.stream}'")
-        header = decode_header(message[1])
+    def _take_packet(self, message: bytes) -> None:
+        if len(message) < _prefix.size:
+            raise WireError("it is too short")
+        end = _prefix.size + _prefix.unpack_from(message)[1]
+        header = decode_header(memoryview(message)[_prefix.size : end])
+        if header.kind == _HELLO_KIND:
+            self.connected = True
+            return
         if self._last or header.seq < self._seq:
             raise WireError(f"packet {header.seq} came when {self._seq} was next")
         if header.shared is None:
-            packet = to_packet(header, message[2])
+            start = end + -end % _ALIGNMENT
+            if len(message) != start + payload_bytes(header):
+                raise WireError("its payload is not as long as its header says")
+            data = np.ndarray(header.shape, header.dtype, message, start)
         elif self._slots is not None:
-            packet = with_data(header, self._slots.view(header.shared, header.dtype, header.shape))
+            data = self._slots.view(header.shared, header.dtype, header.shape)
         else:
             raise WireError("its array is in shared memory that this link does not have")
         self.missing += header.seq - self._seq
@@ -316,9 +366,20 @@ class Receiver:
             self._last = True
             return
         self._seq += 1
-        self._queue.append((header.sent_ns, packet))
-        if self._grant_on_arrival:
+        self._queue.append((header.sent_ns, with_data(header, data)))
+        if self._queued:
             self._credits += 1
-        if self._depth is not None and len(self._queue) > self._depth:
-            self._queue.popleft()
-            self.dropped += 1
+            if len(self._queue) > self._depth:
+                self._queue.popleft()
+                self.dropped += 1
+
+
+def _socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
+    """Return a socket without limits of its own: credits bound what is in it.
+
+    ZeroMQ gives room back late, in batches, so that its own limit would refuse what has credit.
+    """
+    socket: zmq.Socket[Any] = context.socket(kind)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    return socket

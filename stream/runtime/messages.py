@@ -57,7 +57,7 @@ class Setup(msgspec.Struct, tag=True):
 
 
 class Start(msgspec.Struct, tag=True):
-    """Supervisor: begin at `start_ns`; sources emit what is due before `stop_ns`, when given."""
+    """Supervisor: begin at `start_ns`; sources emit what is due by `stop_ns`, when given."""
 
     start_ns: int
     stop_ns: int | None

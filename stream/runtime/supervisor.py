@@ -83,7 +83,7 @@ def run_plan(
     plan
         The validated pipeline.
     duration_s
-        Sources emit what is due before this long after the common start.
+        Sources emit what is due up to and including this long after the common start.
     on_status
         Called a few times a second with the statistics that the status socket publishes.
     run_dir

@@ -26,13 +26,13 @@ import zmq
 
 from stream.errors import InnervateError
 from stream.node import Context, Counters, Node, Source, StreamSpec
-from stream.packet import Packet, encode
+from stream.packet import Packet
 from stream.plan import Link, NodePlan, Plan
 from stream.registry import make_node
 from stream.runtime import messages
 from stream.runtime.clock import Waiter, sharpen_timers
 from stream.runtime.latency import Latency
-from stream.runtime.links import Receiver, Sender, fixed_bytes
+from stream.runtime.links import Receiver, Sender, fixed_bytes, pack
 from stream.runtime.messages import Mark
 from stream.runtime.shared_memory import LARGE_BYTES, SlotWriter
 from stream.units import to_ns
@@ -44,6 +44,7 @@ _IDLE_NS = 3_000_000
 _COLLECT_NS = 1_000_000_000
 _COLLECT_LATEST_NS = 10_000_000_000
 _TURN_NS = 1_000_000
+_NEVER_NS = 2**63 - 1
 _RESERVED_SLOTS = 3
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -98,11 +99,7 @@ class _Output:
         if (
             packet.kind != self.spec.kind
             or packet.data.dtype != self._dtype
-            or len(shape) != len(self.spec.shape)
-            or any(
-                want is not None and have != want
-                for have, want in zip(shape, self.spec.shape, strict=True)
-            )
+            or not (shape == self.spec.shape or self._fits(shape))
         ):
             want = " x ".join("n" if size is None else str(size) for size in self.spec.shape)
             raise InnervateError(
@@ -110,6 +107,11 @@ class _Output:
                 f" '{self.stream}', announced were {self.spec.kind} of {self._dtype} with shape"
                 f" ({want})."
             )
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == len(self.spec.shape) and all(
+            want is None or have == want for have, want in zip(shape, self.spec.shape, strict=True)
+        )
 
 
 class _Running:
@@ -173,6 +175,7 @@ class Worker:
         self._group = group
         self._plan = plan = msgspec.json.decode(setup.plan, type=Plan)
         self._setup = setup
+        self._token = bytes.fromhex(setup.token)
         self._context = context
         self._control = control
         self._mark = mark
@@ -192,17 +195,13 @@ class Worker:
         self._receivers: list[tuple[Receiver, _Running]] = []
         self._senders: list[Sender] = []
         self._waiter = Waiter()
-        self._handlers: dict[Any, Callable[[], None]] = {}
-        self._watch(control, self._read_control)
+        self._waiter.add(control)
         self._connect()
 
     # Setting up
 
-    def _watch(self, socket: zmq.Socket[Any], handler: Callable[[], None]) -> None:
-        self._waiter.add(socket)
-        self._handlers[socket] = handler
-
     def _connect(self) -> None:
+        token = self._token
         for number, link in enumerate(self._plan.links):
             source, target = self._nodes.get(link.source), self._nodes.get(link.target)
             address = f"{self._setup.prefix}{number}"
@@ -215,19 +214,18 @@ class Worker:
                 if fd is not None and output.slots is None:
                     output.slots = SlotWriter(fd)
                 sender = Sender(
-                    self._context, address, link=link, spec=spec, token=self._setup.token,
+                    self._context, address, link=link, spec=spec, token=token,
                     release=output.release,
                 )  # fmt: skip
                 output.senders.append(sender)
                 self._senders.append(sender)
-                self._watch(sender.socket, sender.pump)
+                self._waiter.add(sender.back)
             elif target is not None:
                 receiver = Receiver(
-                    self._context, address, link=link, spec=spec, token=self._setup.token,
-                    shared_fd=fd,
+                    self._context, address, link=link, spec=spec, token=token, shared_fd=fd
                 )  # fmt: skip
                 self._receivers.append((receiver, target))
-                self._watch(receiver.socket, receiver.drain)
+                self._waiter.add(receiver.socket)
         for running in self._nodes.values():
             for output in running.outputs.values():
                 # A link that has to wait must not keep a packet from those that never do.
@@ -278,7 +276,10 @@ class Worker:
         self._mark.phase(Mark.STREAMING)
         ready = False
         while self._start is None and not self._stopped:
-            self._turn_sockets(time.monotonic_ns() + BEAT_NS, spin=False)
+            self._waiter.wait(time.monotonic_ns() + BEAT_NS)
+            for receiver, _ in self._receivers:
+                receiver.greet()
+            self._read_sockets()
             self._beat()
             if (
                 not ready
@@ -297,18 +298,18 @@ class Worker:
             if isinstance(running.node, Source):
                 self._call(running, running.node.start, self._start.start_ns)
         while True:
-            next_ns, paced = self._tick()
-            self._take()
-            self._give_back()
+            # What has arrived comes first: the time from here to its node is part of its latency.
+            next_ns = 0 if self._take() else _NEVER_NS
+            due_ns, paced = self._tick()
+            next_ns = min(next_ns, due_ns)
+            self._read_sockets()
             # Beats and collections come here, just after a packet, when the next one is furthest.
             self._beat()
             if self._finished():
                 return
-            if any(receiver.waiting for receiver, _ in self._receivers):
-                next_ns = 0
             self._collect(next_ns)
             beat_ns = self._beat_ns + 2 * BEAT_NS
-            self._turn_sockets(min(next_ns, beat_ns), spin=paced and next_ns < beat_ns)
+            self._waiter.wait(min(next_ns, beat_ns), spin=paced and next_ns < beat_ns)
 
     def _finished(self) -> bool:
         # Also what comes for a node that has failed is taken, or its sender would wait in vain.
@@ -318,22 +319,27 @@ class Worker:
             and all(sender.flushed for sender in self._senders)
         )
 
-    def _turn_sockets(self, until_ns: int, *, spin: bool) -> None:
-        for socket in self._waiter.wait(until_ns, spin=spin):
-            self._handlers[socket]()
-        self._give_back()
+    def _read_sockets(self) -> None:
+        """Read what comes back on links and from the supervisor, and give back what is free."""
+        for sender in self._senders:
+            sender.pump()
+        for receiver, _ in self._receivers:
+            receiver.give_back()
+        self._read_control()
 
     def _tick(self) -> tuple[int, bool]:
         """Call what is due. Return when something is due next, and whether it is paced."""
         assert self._start is not None
-        next_ns = 2**63 - 1
+        next_ns = _NEVER_NS
         paced = False
         for running in self._nodes.values():
             if running.finished:
                 continue
             node = running.node
             is_source = isinstance(node, Source)
-            due_ns = node.due_ns()
+            due_ns = self._due(running)
+            if running.finished:
+                continue
             if is_source and self._ends(node, due_ns):
                 self._finish(running)
                 continue
@@ -342,9 +348,10 @@ class Worker:
             if due_ns <= time.monotonic_ns():
                 trackers = running.end_to_end.values()
                 self._emit(running, self._call(running, node.tick), trackers)
+                if not running.finished:
+                    due_ns = self._due(running)
                 if running.finished:
                     continue
-                due_ns = node.due_ns()
                 if is_source and self._ends(node, due_ns):
                     self._finish(running)
                     continue
@@ -363,29 +370,28 @@ class Worker:
         stop_ns = self._start.stop_ns
         if stop_ns is None or time.monotonic_ns() < stop_ns:
             return False
-        # A paced source that is late still emits what was due before the end.
-        return due_ns is None or due_ns >= stop_ns
+        # A paced source that is late still emits what was due by the end, and at the end: what
+        # covers the last moment of the run exists only then.
+        return due_ns is None or due_ns > stop_ns
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Hand out what has arrived, for a while. Return whether there may be more."""
+        more = False
         for receiver, running in self._receivers:
-            lossless = receiver.link.delivery.policy == "lossless"
-            turn_ns = now_ns = time.monotonic_ns()
-            while lossless or now_ns == turn_ns:
-                packet = receiver.pop(now_ns)
-                if packet is None:
-                    break
+            turn_ns = time.monotonic_ns() + _TURN_NS
+            while (packet := receiver.next()) is not None:
                 self._process(running, receiver.link.stream, packet)
-                receiver.taken()
+                receiver.done()
                 # The array must be gone before the slots that it lies in are asked for.
                 del packet
-                now_ns = time.monotonic_ns()
-                if now_ns - turn_ns > _TURN_NS:
+                if not receiver.lossless or time.monotonic_ns() > turn_ns:
+                    more = True
                     break
             if receiver.ended and receiver.link.stream in running.unfinished:
                 self._input_ended(running, receiver.link.stream)
+        return more
 
     def _process(self, running: _Running, stream: str, packet: Packet) -> None:
-        self._beat()
         if running.failed:
             running.counters.drop("node_failed")
             return
@@ -398,6 +404,7 @@ class Worker:
                 tracker.add(took_ns, running.input_periods_ns[stream])
         else:
             self._emit(running, emitted, running.by_stream[stream])
+        self._beat()
 
     def _emit(
         self, running: _Running, packets: Iterable[Packet], trackers: Iterable[EndToEnd]
@@ -427,24 +434,25 @@ class Worker:
                 self._process(local.target, output.stream, packet)
 
     def _send(self, output: _Output, packet: Packet, now_ns: int) -> None:
-        place = None
+        slot = shared = None
         if output.slots is not None and packet.data.nbytes >= LARGE_BYTES:
-            place = output.slots.put(packet.data, len(output.senders))
-        shared = None if place is None else msgspec.structs.asdict(place)
-        frames = encode(output.stream, packet, now_ns, shared)
+            for sender in output.senders:
+                sender.pump()
+            if (place := output.slots.put(packet.data, len(output.senders))) is not None:
+                slot, shared = place.slot, msgspec.structs.asdict(place)
+        message = pack(self._token, packet, now_ns, shared)
         for sender in output.senders:
-            while not sender.offer(frames, None if place is None else place.slot):
-                # Back-pressure: wait for room, but stay in touch with the supervisor.
-                self._beat()
-                waiter = Waiter()
-                waiter.add(sender.socket)
-                waiter.add(self._control)
-                if self._control in waiter.wait(self._beat_ns + BEAT_NS):
-                    self._read_control()
+            while not sender.offer(message, slot):
+                self._wait_for_room(sender)
 
-    def _give_back(self) -> None:
-        for receiver, _ in self._receivers:
-            receiver.give_back()
+    def _wait_for_room(self, sender: Sender) -> None:
+        """Wait until a lossless link may have room, but stay in touch with the supervisor."""
+        self._beat()
+        waiter = Waiter()
+        waiter.add(sender.back)
+        waiter.add(self._control)
+        waiter.wait(self._beat_ns + BEAT_NS)
+        self._read_control()
 
     # The end of streams
 
@@ -500,6 +508,14 @@ class Worker:
             self._account(caller)
             self._mark.leave(time.monotonic_ns())
 
+    def _due(self, running: _Running) -> int | None:
+        """Ask when a node is due. Sources prepare packets in there, so it may fail like a call."""
+        try:
+            return running.node.due_ns()
+        except (Exception, SystemExit) as error:
+            self._fail(running, error)
+            return None
+
     def _account(self, running: _Running | None) -> None:
         now_ns = time.thread_time_ns()
         if self._caller is not None:
@@ -521,12 +537,8 @@ class Worker:
         self._control.send(messages.encode(message))
 
     def _read_control(self) -> None:
-        while True:
-            try:
-                frame = self._control.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            message = messages.to_worker.decode(frame)
+        while self._control.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            message = messages.to_worker.decode(self._control.recv(zmq.NOBLOCK))
             if isinstance(message, messages.Start):
                 self._start = message
             elif isinstance(message, messages.Stop):

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,24 @@ def test_nodes_of_a_group_share_a_process(run: Run, sink_file: Path) -> None:
     assert result(sink_file)["got"] == {"src": list(range(50)), "mid": list(range(50))}
 
 
-def test_a_duration_ends_the_run_with_all_that_was_due_before_it(run: Run, sink_file: Path) -> None:
+def test_a_duration_ends_the_run_with_all_that_was_due_up_to_its_end(
+    run: Run, sink_file: Path
+) -> None:
     report = run(
         duration_s=0.5, src=ticker(count=10**6, period_ns=2 * MS), out=sink("src", sink_file)
     )
     assert report.exit == 0
-    assert result(sink_file) == {"got": {"src": list(range(250))}, "ended": True, "wrong": 0}
+    assert result(sink_file) == {"got": {"src": list(range(251))}, "ended": True, "wrong": 0}
+
+
+def test_a_duration_ends_a_run_at_full_speed_too(run: Run, sink_file: Path) -> None:
+    report = run(
+        duration_s=0.3,
+        src={"use": "spikes.simulate", "population": "lorenz", "units": 2, "speed": "max"},
+        out=sink("src.true_rates", sink_file),
+    )
+    assert report.exit == 0
+    assert result(sink_file)["ended"]
 
 
 def test_a_source_as_fast_as_possible_loses_nothing_and_starves_nothing(
@@ -183,6 +195,13 @@ def test_a_node_that_raises_ends_the_run_and_the_others_close_their_files(
     assert got["got"]["mid"] == list(range(7))
 
 
+def test_a_source_that_raises_when_asked_what_is_due_is_named(run: Run, sink_file: Path) -> None:
+    report = run(src=ticker(count=10**6, bad_due_at=5), out=sink("src", sink_file))
+    assert report.exit == 1
+    assert "node 'src' (toy_nodes:Ticker) failed: RuntimeError: no more to read" in report.message
+    assert result(sink_file) == {"got": {"src": list(range(5))}, "ended": True, "wrong": 0}
+
+
 def test_a_node_that_raises_in_a_group_leaves_the_others_of_the_group_to_finish(
     run: Run, sink_file: Path
 ) -> None:
@@ -273,19 +292,25 @@ sys.exit(report.exit)
 
 
 @pytest.fixture
-def started(make_plan: Any, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def started(make_plan: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a pipeline under a supervisor of its own, and wait until it streams."""
+    processes = []
 
     def start(**nodes: Any) -> subprocess.Popen[str]:
         make_plan(**nodes)
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
+        processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "streaming\n"
         return process
 
-    return start
+    yield start
+    # Workers end with their supervisor.
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[Any]:

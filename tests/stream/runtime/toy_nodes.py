@@ -20,6 +20,7 @@ class TickerSettings(NodeSettings):
     dtype: str = "float32"
     kind: str = "counts"
     asap: bool = False
+    bad_due_at: int = -1
 
 
 class Ticker(Source[TickerSettings]):
@@ -37,6 +38,8 @@ class Ticker(Source[TickerSettings]):
         self.number = 0
 
     def due_ns(self) -> int | None:
+        if self.number == self.settings.bad_due_at:
+            raise RuntimeError("no more to read")
         if self.settings.asap:
             return time.monotonic_ns()
         return self.start_ns + self.number * self.settings.period_ns
@@ -120,7 +123,7 @@ class Sink(Node[SinkSettings]):
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         if not any(self.got.values()):
             time.sleep(self.settings.first_delay_s)
-        value = packet.data.flat[0]
+        value = packet.data.flat[0] if packet.data.size else 0
         if self.settings.hold:
             self.held.append((packet, value))
             for old, first in self.held[: -self.settings.hold]:
