@@ -74,7 +74,7 @@ class PacedSource(Source[P]):
         if self._start_ns is None or self._next is None:
             return None
         if self.settings.speed == "max":
-            return self._start_ns
+            return max(self._start_ns, time.monotonic_ns())
         return self._start_ns + round(self._next[0] / self.settings.speed)
 
     def tick(self) -> Iterable[Packet]:
