@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,28 @@ def innervate(
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `innervate` in a process of its own, whose workers find the sources beside this."""
+    processes = []
 
     def call(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", "from stream.commands import main; main()",
              *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(tmp_path / "state")},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
         )  # fmt: skip
+        processes.append(process)
+        return process
 
-    return call
+    yield call
+    # Also when a test fails: workers end with their supervisor.
+    for process in processes:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture(autouse=True)

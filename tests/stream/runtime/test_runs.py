@@ -310,7 +310,9 @@ def started(make_plan: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess
     # Workers end with their supervisor.
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[Any]:
