@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -173,21 +175,30 @@ def decode_header(frame: bytes | memoryview) -> Header:
         raise WireError(f"a header came in that is not one of ours ({error})") from None
     if header.v != FORMAT_VERSION:
         raise WireError(f"a packet of format {header.v} came in, this is format {FORMAT_VERSION}")
-    if header.dtype not in _DTYPES:
-        raise WireError(f"a packet of dtype {header.dtype[:20]!r} came in, which is not allowed")
-    if len(header.shape) > 8 or any(size < 0 for size in header.shape):
-        raise WireError(f"a packet of shape {header.shape[:9]} came in")
-    size = payload_bytes(header)
-    if size > PAYLOAD_LIMIT_BYTES:
-        raise WireError(f"a packet of {size} bytes came in, the limit is {PAYLOAD_LIMIT_BYTES}")
+    payload_bytes(header)
     return header
 
 
 def payload_bytes(header: Header) -> int:
-    """Return the size of the payload that a header announces."""
-    size = np.dtype(header.dtype).itemsize
-    for extent in header.shape:
-        size *= extent
+    """Return the size of the payload that a header announces.
+
+    Raises
+    ------
+    WireError
+        No packet has that dtype or shape.
+    """
+    return _payload_bytes(header.dtype, header.shape)
+
+
+@lru_cache(maxsize=1024)
+def _payload_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    if dtype not in _DTYPES:
+        raise WireError(f"a packet of dtype {dtype[:20]!r} came in, which is not allowed")
+    if len(shape) > 8 or any(size < 0 for size in shape):
+        raise WireError(f"a packet of shape {shape[:9]} came in")
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size > PAYLOAD_LIMIT_BYTES:
+        raise WireError(f"a packet of {size} bytes came in, the limit is {PAYLOAD_LIMIT_BYTES}")
     return size
 
 

@@ -22,6 +22,11 @@ def sharpen_timers() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 
+def readable(socket: zmq.Socket[Any]) -> bool:
+    """Whether a socket has something to read now."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 class Waiter:
     """Waits until one of its sockets has something to read, or until a deadline.
 

@@ -40,6 +40,7 @@ from stream.packet import (
 )
 from stream.plan import Link
 from stream.runtime.addresses import bind_private
+from stream.runtime.clock import readable
 from stream.runtime.latency import Latency
 from stream.runtime.shared_memory import LARGE_BYTES, SlotReader
 from stream.units import to_ns
@@ -161,7 +162,7 @@ class Sender:
 
     def pump(self) -> None:
         """Take what the receiver gave back, and send what waited for it."""
-        while self.back.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self.back):
             message = self.back.recv(zmq.NOBLOCK)
             if not message.startswith(self._token):
                 _log.warning("%s: refused a stranger's message", self.link.name)
@@ -272,7 +273,7 @@ class Receiver:
         """Return the next packet, if there is one. Call `done` when its node is done with it."""
         queue = self._queue
         # A queue looks at all that came, to drop what is old; the others take one at a time.
-        while (self._queued or not queue) and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while (self._queued or not queue) and readable(self.socket):
             self._take_in(self.socket.recv(zmq.NOBLOCK))
         while queue:
             sent_ns, packet = queue.popleft()
@@ -323,7 +324,7 @@ class Receiver:
         self._credits = 0
 
     def _take_all(self) -> None:
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self.socket):
             self._take_in(self.socket.recv(zmq.NOBLOCK))
 
     def _take_in(self, message: bytes) -> None:

@@ -298,8 +298,8 @@ class _Supervisor:
             try:
                 group, message = frames[0].decode(), messages.from_worker.decode(frames[1])
                 process = self._processes[group]
-            except (IndexError, KeyError, UnicodeDecodeError, msgspec.MsgspecError):
-                _log.warning("refused a message on the control socket that is not a worker's")
+            except (IndexError, KeyError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+                _log.warning("refused a message on the control socket (%r)", error)
                 continue
             process.last_ns = time.monotonic_ns()
             self._hear(process, message)
@@ -398,8 +398,9 @@ class _Supervisor:
         if moved != self._moved[0]:
             self._moved = (moved, now_ns)
         still = [p for p in self._processes.values() if not (p.done or p.gone)]
+        ending = self._stopping or all(p.statistics.get("sources_ended") for p in still)
         if (
-            self._stopping
+            ending
             and still
             and now_ns - self._moved[1] > to_ns(self._limits.drain_s)
             and all(process.mark.read()[0] == Mark.STREAMING for process in still)

@@ -30,7 +30,7 @@ from stream.packet import Packet
 from stream.plan import Link, NodePlan, Plan
 from stream.registry import make_node
 from stream.runtime import messages
-from stream.runtime.clock import Waiter, sharpen_timers
+from stream.runtime.clock import Waiter, readable, sharpen_timers
 from stream.runtime.latency import Latency
 from stream.runtime.links import Receiver, Sender, fixed_bytes, pack
 from stream.runtime.messages import Mark
@@ -496,7 +496,9 @@ class Worker:
     def _call(self, running: _Running, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call a node; whatever it raises ends the node and is told to the supervisor."""
         caller = self._caller
-        self._account(running)
+        if caller is not None:
+            self._account(caller)
+        self._caller = running
         self._mark.enter(running.number, time.monotonic_ns())
         try:
             result = method(*arguments)
@@ -505,7 +507,8 @@ class Worker:
             self._fail(running, error)
             return ()
         finally:
-            self._account(caller)
+            self._account(running)
+            self._caller = caller
             self._mark.leave(time.monotonic_ns())
 
     def _due(self, running: _Running) -> int | None:
@@ -516,11 +519,11 @@ class Worker:
             self._fail(running, error)
             return None
 
-    def _account(self, running: _Running | None) -> None:
+    def _account(self, running: _Running) -> None:
+        """Charge a node for the CPU time since the last call, reading its packet included."""
         now_ns = time.thread_time_ns()
-        if self._caller is not None:
-            self._caller.cpu_ns += now_ns - self._cpu_ns
-        self._caller, self._cpu_ns = running, now_ns
+        running.cpu_ns += now_ns - self._cpu_ns
+        self._cpu_ns = now_ns
 
     def _fail(self, running: _Running, error: BaseException) -> None:
         running.failed = True
@@ -537,7 +540,7 @@ class Worker:
         self._control.send(messages.encode(message))
 
     def _read_control(self) -> None:
-        while self._control.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self._control):
             message = messages.to_worker.decode(self._control.recv(zmq.NOBLOCK))
             if isinstance(message, messages.Start):
                 self._start = message
@@ -567,6 +570,7 @@ class Worker:
             statistics = self.statistics()
             self._statistics_ns = now_ns
         self._tell(messages.Beat(statistics))
+        self._cpu_ns = time.thread_time_ns()
 
     def _collect(self, next_ns: int) -> None:
         now_ns = time.monotonic_ns()
@@ -574,9 +578,10 @@ class Worker:
         if now_ns - self._collected_ns > (_COLLECT_NS if idle else _COLLECT_LATEST_NS):
             gc.collect()
             self._collected_ns = now_ns
+            self._cpu_ns = time.thread_time_ns()
 
     def statistics(self) -> dict[str, Any]:
-        """Return the counts so far: `nodes`, `sent` and `received` (links), `end_to_end`."""
+        """Return the counts so far: `nodes`, `sent` and `received` (links), `end_to_end` and so on."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         errors: dict[str, int] = {}
         sent: dict[str, Any] = {}
@@ -628,6 +633,11 @@ class Worker:
                 for name, running in self._nodes.items()
                 for source, tracker in running.end_to_end.items()
             },
+            "sources_ended": all(
+                running.finished
+                for running in self._nodes.values()
+                if isinstance(running.node, Source)
+            ),
             "processes": {
                 self._group: {
                     "cpu_s": usage.ru_utime + usage.ru_stime,
