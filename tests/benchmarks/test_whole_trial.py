@@ -1,0 +1,41 @@
+"""The benchmark of the whole-trial STNDT trains, averages and reports on a small simulation."""
+
+import json
+
+import numpy as np
+
+from benchmarks import whole_trial
+from stream.spikes.nwb import write_recording
+from stream.spikes.recording import Recording, Series, Trials
+
+
+def test_rows_hold_each_seed_and_their_mean(tmp_path):
+    rng = np.random.default_rng(0)
+    trials, bins, units = 40, 20, 4
+    phase = 6 * rng.random((trials, 1))
+    drive = np.sin(np.linspace(0, 6, bins) + phase).reshape(-1, 1) * np.ones(units)
+    rates = 30 * np.exp(drive)
+    starts = np.arange(trials) * bins * 0.02
+    recording = Recording(
+        name="waves",
+        units=("a", "b", "c", "d"),
+        start_s=0.0,
+        stop_s=trials * bins * 0.02,
+        segment_starts_s=starts,
+        counts=rng.poisson(rates * 0.02),
+        width_s=0.02,
+        true_rates=Series(np.arange(trials * bins) * 0.02, rates, ("a", "b", "c", "d"), "Hz"),
+        trials=Trials(
+            starts,
+            starts + bins * 0.02,
+            {"split": np.where(np.arange(trials) % 5, "train", "test")},
+        ),
+    )
+    write_recording(recording, tmp_path / "waves.nwb")
+    result = whole_trial.run(
+        data=tmp_path / "waves.nwb", json_path=tmp_path / "t.json", updates=20, seeds=2
+    )
+    assert [row["network"] for row in result["rows"]] == ["seed 0", "seed 1", "mean of 2"]
+    assert result["conditions"]["bins"] == bins
+    assert all(np.isfinite(row["oracle_fraction"]) for row in result["rows"])
+    assert json.loads((tmp_path / "t.json").read_text())["rows"] == result["rows"]
