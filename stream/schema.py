@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stream.node import Source
+from stream.node import Node, Source
 from stream.registry import node_class, node_names
+from stream.units import HERTZ_PATTERN, SECONDS_PATTERN, format_hertz, format_seconds
 
 _LINK = {
     "anyOf": [
@@ -23,6 +24,13 @@ _LINK = {
     ]
 }
 _NAME = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$"}
+_FORMATS = {SECONDS_PATTERN: format_seconds, HERTZ_PATTERN: format_hertz}
+_OWN_CLASS = {
+    "type": "object",
+    "description": "a class of your own, as module:Class",
+    "properties": {"use": {"type": "string", "pattern": ":"}, "group": _NAME},
+    "required": ["use"],
+}
 
 
 def pipeline_schema() -> dict[str, Any]:
@@ -40,7 +48,9 @@ def pipeline_schema() -> dict[str, Any]:
                 "type": "object",
                 "propertyNames": _NAME,
                 "minProperties": 1,
-                "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{u}"} for u in node_names()]},
+                "additionalProperties": {
+                    "oneOf": [*({"$ref": f"#/$defs/{u}"} for u in node_names()), _OWN_CLASS]
+                },
             },
         },
         "required": ["nodes"],
@@ -49,9 +59,19 @@ def pipeline_schema() -> dict[str, Any]:
     }
 
 
+def settings_schema(cls: type[Node[Any]]) -> dict[str, Any]:
+    """Return the JSON Schema of a node's settings, defaults written as in a pipeline file."""
+    schema = cls.Settings.model_json_schema(ref_template="#/$defs/{model}")
+    for setting in schema.get("properties", {}).values():
+        write = _FORMATS.get(setting.get("pattern", ""))
+        if write is not None and isinstance(setting.get("default"), int | float):
+            setting["default"] = write(setting["default"])
+    return schema
+
+
 def _node_schema(use: str, defs: dict[str, Any]) -> dict[str, Any]:
     cls = node_class(use)
-    schema = cls.Settings.model_json_schema(ref_template="#/$defs/{model}")
+    schema = settings_schema(cls)
     defs.update(schema.pop("$defs", {}))
     required = ["use", *schema.get("required", [])]
     own: dict[str, Any] = {"use": {"const": use}, "group": _NAME}

@@ -15,6 +15,14 @@ _SECONDS = {
 _HERTZ = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 
 
+def _pattern(units: dict[str, float]) -> str:
+    return rf"^\s*[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?\s*({'|'.join(units)})\s*$"
+
+
+SECONDS_PATTERN = _pattern(_SECONDS)
+HERTZ_PATTERN = _pattern(_HERTZ)
+
+
 def _parse(value: object, units: dict[str, float], example: str) -> float:
     if isinstance(value, str) and (found := _QUANTITY.match(value)):
         number, unit = found.groups()
@@ -56,12 +64,20 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds * 1e9:g} ns"
 
 
+def format_hertz(hertz: float) -> str:
+    """Write a frequency in the unit that reads best, such as `30 kHz`."""
+    unit, size = next(
+        ((u, s) for u, s in reversed(_HERTZ.items()) if hertz >= s), ("Hz", 1.0)
+    )  # fmt: skip
+    return f"{hertz / size:g} {unit}"
+
+
 def to_ns(seconds: float) -> int:
     """Round a duration or a time in seconds to whole nanoseconds."""
     return round(seconds * 1e9)
 
 
-def _setting(parse: Callable[[object], float], example: str) -> tuple[object, ...]:
+def _setting(parse: Callable[[object], float], pattern: str, example: str) -> tuple[object, ...]:
     def read(value: object, info: ValidationInfo) -> float:
         # Code may give plain seconds or hertz; a file must name the unit, else it is a guess.
         if isinstance(value, float) and not (info.context and info.context.get("from_file")):
@@ -70,12 +86,12 @@ def _setting(parse: Callable[[object], float], example: str) -> tuple[object, ..
 
     return (
         BeforeValidator(read),
-        WithJsonSchema({"type": "string", "examples": [example]}),
+        WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]}),
     )
 
 
-Seconds = Annotated[float, *_setting(parse_seconds, "5 ms")]
+Seconds = Annotated[float, *_setting(parse_seconds, SECONDS_PATTERN, "5 ms")]
 """A setting in seconds, written with its unit in a pipeline file."""
 
-Hertz = Annotated[float, *_setting(parse_hertz, "30 Hz")]
+Hertz = Annotated[float, *_setting(parse_hertz, HERTZ_PATTERN, "30 Hz")]
 """A setting in hertz, written with its unit in a pipeline file."""

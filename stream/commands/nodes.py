@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stream.node import Node, Source
 from stream.registry import node_class, node_names
+from stream.schema import settings_schema
 
 
 def nodes(
@@ -21,14 +23,14 @@ def nodes(
         cls = node_class(use)
         console.print(f"[bold]{use}[/]  {_takes(cls)}  {cls.summary}")
         table = Table(box=None, padding=(0, 2), show_header=False)
-        for key, schema in (
-            cls.Settings.model_json_schema()["properties"].items()
-            if (cls.Settings.model_fields)
-            else ()
-        ):
-            field = cls.Settings.model_fields[key]
-            default = "required" if field.is_required() else f"default {field.default!r}"
-            table.add_row("", f"[cyan]{key}[/]", default, schema.get("description", ""))
+        table.add_column()
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
+        schema = settings_schema(cls)
+        for key, setting in schema.get("properties", {}).items():
+            what = "required" if key in schema.get("required", ()) else _default(setting)
+            table.add_row("", f"[cyan]{key}[/]", what, escape(setting.get("description", "")))
         console.print(table)
 
 
@@ -37,3 +39,11 @@ def _takes(cls: type[Node[Any]]) -> str:
         return "[dim](source)[/]"
     kinds = "anything" if "*" in cls.accepts else ", ".join(sorted(cls.accepts))
     return f"[dim](takes {kinds})[/]"
+
+
+def _default(setting: dict[str, Any]) -> str:
+    """Write a default as it would stand in a pipeline file; none is told in the description."""
+    value = setting.get("default")
+    if value in (None, ""):
+        return "optional"
+    return f"default {str(value).lower() if isinstance(value, bool) else value}"

@@ -180,3 +180,15 @@ def test_the_schema_refuses_an_unknown_key() -> None:
     pipeline = {"nodes": {"b": {"use": "spikes.bin", "from": "p", "width": "5 ms", "widht": 3}}}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(pipeline, pipeline_schema())
+
+
+def test_the_schema_knows_units_and_classes_of_ones_own() -> None:
+    schema = pipeline_schema()
+    chunk = schema["$defs"]["spikes.simulate"]["properties"]["chunk"]
+    assert chunk["default"] == "1 ms"
+    good = {"use": "my_module:MyNode", "from": "probe", "gain": 2}
+    jsonschema.validate({"nodes": {"mine": good}}, schema)
+    for width in ("5", "5 Hz", 5):
+        bins = {"use": "spikes.bin", "from": "probe", "width": width}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"nodes": {"bins": bins}}, schema)
