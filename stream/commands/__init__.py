@@ -37,6 +37,7 @@ _HELP = {
 _EXTRA_OF_MODULE = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train",
     "matplotlib": "train", "scipy": "nwb", "pynwb": "nwb", "h5py": "nwb", "hdmf": "nwb",
+    "pandas": "nwb",
 }  # fmt: skip
 
 
@@ -70,13 +71,7 @@ def _command(name: str, function: Callable[..., None]) -> Any:
 
 
 def _load(name: str) -> Callable[..., None]:
-    try:
-        function: Callable[..., None] = _entries()[name].load()
-    except ModuleNotFoundError as error:
-        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        raise MissingExtraError(f"innervate {name}", extra) from None
+    function: Callable[..., None] = _entries()[name].load()
     return function
 
 
@@ -96,12 +91,22 @@ def main() -> None:
     )
     app.callback()(_options)
     try:
-        app(prog_name="innervate")
+        _run(app)
     except InnervateError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(error)}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _run(app: typer.Typer) -> None:
+    try:
+        app(prog_name="innervate")
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise MissingExtraError(f"innervate {' '.join(sys.argv[1:2])}", extra) from None
 
 
 def _options(

@@ -6,7 +6,6 @@ import importlib
 import os
 import platform
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -23,11 +22,9 @@ from stream.errors import ConfigError
 from stream.runtime.clock import Waiter, sharpen_timers
 
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
-_MODULES = {"pyzmq": "zmq", "pyyaml": "yaml"}
+_MODULES = {"pyzmq": "zmq", "pyyaml": "yaml", "hdrhistogram": "hdrh"}
 _EXTRAS = ("nwb", "train")
 _PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
-_SHARED_MEMORY = Path("/dev/shm")
-_SHARED_MEMORY_BYTES = 256 * 1024 * 1024
 _TIMER_PERIOD_NS = 5_000_000
 _TIMER_ROUNDS = 100
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*(?:>=([0-9.]+))?[^;]*(;.*)?$")
@@ -80,7 +77,6 @@ def examine() -> Iterator[Finding]:
     yield from _providers()
     yield _real_time()
     yield from _timers()
-    yield _shared_memory()
     yield _terminal()
 
 
@@ -209,19 +205,6 @@ def _timers() -> Iterator[Finding]:
         found = f"late by p50 {p50:.0f} us, p99 {p99:.0f} us, max {largest:.0f} us"
         busy = p99 > 1000
         yield Finding(what, "note" if busy else "ok", found, "the machine is busy" if busy else "")
-
-
-def _shared_memory() -> Finding:
-    if not _SHARED_MEMORY.is_dir():
-        return Finding("shared memory", "note", f"there is no {_SHARED_MEMORY}")
-    free = shutil.disk_usage(_SHARED_MEMORY).free
-    found = f"{free / 2**20:,.0f} MiB free in {_SHARED_MEMORY}"
-    if free < _SHARED_MEMORY_BYTES:
-        return Finding(
-            "shared memory", "note", found,
-            "little for camera frames; a container gets more with --shm-size=1g",
-        )  # fmt: skip
-    return Finding("shared memory", "ok", found)
 
 
 def _terminal() -> Finding:

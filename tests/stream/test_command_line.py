@@ -52,6 +52,26 @@ def test_a_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_benchmark_that_needs_an_extra_says_which_and_is_listed_without_it(
+    tmp_path: Path,
+) -> None:
+    for name in ("torch", "onnx"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('no', name='{name}')")
+    done = innervate("bench", "step-cost", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: innervate bench needs the 'train' extra")
+    done = innervate("bench", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0
+    assert "step-cost" in done.stdout
+
+
+def test_nodes_writes_defaults_as_they_stand_in_a_pipeline_file() -> None:
+    done = innervate("nodes", "spikes.simulate")
+    assert done.returncode == 0
+    assert "default 1 ms" in done.stdout
+    assert "default 10 Hz" in done.stdout
+
+
 def test_check_shows_processes_and_streams(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(

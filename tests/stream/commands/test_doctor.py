@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -36,6 +38,14 @@ def test_it_says_what_is_there_and_what_is_not(tmp_path):
     assert done.returncode == bool(problems)
     assert done.stderr == "", "what native libraries log is caught"
     assert "CPUExecutionProvider" in done.stdout
+
+
+def test_every_package_that_the_project_needs_is_found_by_its_name():
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    needs = tomllib.loads(text)["project"]["dependencies"]
+    names = {re.match(r"[\w.-]+", need)[0].lower() for need in needs} - set(module._RUNTIMES)
+    assert len(names) > 5
+    assert {name: module._package(name, "0").state for name in names} == dict.fromkeys(names, "ok")
 
 
 def test_a_provider_counts_as_there_only_when_a_model_runs_on_it():
