@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO, cast
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from rich.text import Text
 
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.nodes.heat import heat_strip, sparkline
+from stream.nodes.outlet import Outlet
 from stream.packet import Packet
 
 _REFRESH_NS = 250_000_000
@@ -29,6 +30,7 @@ _PLAIN_NS = 2_000_000_000
 _HISTORY = 16
 _LATENCIES = 2048
 _MAX_STATUS_MESSAGES = 100
+_LAST_WORDS_S = 0.5
 _LOSSES = ("dropped", "lost")
 
 
@@ -68,6 +70,10 @@ class Console(Node[ConsoleSettings]):
         self._views = {name: _View(name, spec) for name, spec in context.inputs.items()}
         self._status = _Status(context.status_address)
         self._screen = self.terminal or Screen(highlight=False)
+        self._outlet: Outlet | None = None
+        if _has_number(self._screen):
+            self._outlet = Outlet(cast(TextIO, self._screen.file))
+            self._screen.file = cast(TextIO, self._outlet)
         self._started_ns = self._due_ns = time.monotonic_ns()
         self._live: Live | None = None
         self._gone = False
@@ -106,16 +112,19 @@ class Console(Node[ConsoleSettings]):
     def close(self) -> None:
         """Give the terminal back."""
         live, self._live = getattr(self, "_live", None), None
-        if live is not None and not self._gone:
-            try:
+        outlet = getattr(self, "_outlet", None)
+        try:
+            if live is not None and not self._gone:
                 live.stop()
-            except OSError:
-                self._gone = True
+            if outlet is not None and not self._gone:
+                outlet.wait(_LAST_WORDS_S)
+        except OSError:
+            self._lose_terminal()
         if hasattr(self, "_status"):
             self._status.close()
 
     def _draw(self) -> None:
-        if self._gone or not _takes_text(self._screen):
+        if self._gone or not self._takes_text():
             return
         try:
             if self._live is None:
@@ -123,9 +132,22 @@ class Console(Node[ConsoleSettings]):
             else:
                 self._live.update(self.picture(), refresh=True)
         except OSError:
-            # The terminal was closed. A view must not end the run.
-            self._gone = True
-            self.context.counters.note("terminal", "closed during the run")
+            self._lose_terminal()
+
+    def _takes_text(self) -> bool:
+        """Return whether the last picture has gone out and the terminal is not stopped."""
+        if self._outlet is None:
+            return True
+        if not self._outlet.idle:
+            return False
+        if sys.platform == "win32":
+            return True
+        return bool(select.select([], [self._outlet.fileno()], [], 0)[1])
+
+    def _lose_terminal(self) -> None:
+        """Go on without a terminal that was closed: a view must not end the run."""
+        self._gone = True
+        self.context.counters.note("terminal", "closed during the run")
 
     def line(self) -> str:
         """Return what is to be said in one plain line."""
@@ -357,12 +379,9 @@ def _clock(seconds: float) -> str:
     return f"{hours:d}:{minutes:02d}:{rest:02d}"
 
 
-def _takes_text(terminal: Screen) -> bool:
-    """Return whether writing now would not wait, as for a stopped terminal or a full pipe."""
+def _has_number(terminal: Screen) -> bool:
+    """Return whether the terminal is a file of the system, and not one in memory."""
     try:
-        number = terminal.file.fileno()
+        return terminal.file.fileno() >= 0
     except (OSError, ValueError):
-        return True
-    if sys.platform == "win32" or number < 0:
-        return True
-    return bool(select.select([], [number], [], 0)[1])
+        return False
