@@ -26,7 +26,8 @@ from stream.node import StreamSpec
 from stream.packet import Packet
 from stream.recording_log import Logged, LogReader, Progress, format_bytes, free_space, watched
 from stream.recording_survey import RecordedStream, Survey, refusal
-from stream.spikes.nwb import COUNTED_UNITS, COUNTS, LICENCE, SEGMENTS, UNIT_NAME
+from stream.spikes.nwb import COUNTED_UNITS, COUNTS, SEGMENTS, UNIT_NAME
+from stream.spikes.nwb_write import LICENCE
 from stream.units import format_seconds
 
 Integers = NDArray[np.int64]
