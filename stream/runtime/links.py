@@ -164,10 +164,13 @@ class Sender:
         """Take what the receiver gave back, and send what waited for it."""
         while readable(self.back):
             message = self.back.recv(zmq.NOBLOCK)
-            if not message.startswith(self._token):
-                _log.warning("%s: refused a stranger's message", self.link.name)
+            try:
+                if not message.startswith(self._token):
+                    raise WireError("it is not from this run")
+                credits, slots = _returns.decode(memoryview(message)[TOKEN_BYTES:])
+            except (WireError, msgspec.MsgspecError) as error:
+                _log.warning("%s: refused a message on its way back: %s", self.link.name, error)
                 continue
-            credits, slots = _returns.decode(memoryview(message)[TOKEN_BYTES:])
             self.connected = True
             self._credit += credits
             for slot in slots:

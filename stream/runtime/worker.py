@@ -452,7 +452,7 @@ class Worker:
         waiter.add(sender.back)
         waiter.add(self._control)
         waiter.wait(self._beat_ns + BEAT_NS)
-        self._read_control()
+        self._read_sockets()
 
     # The end of streams
 
@@ -581,7 +581,7 @@ class Worker:
             self._cpu_ns = time.thread_time_ns()
 
     def statistics(self) -> dict[str, Any]:
-        """Return the counts so far: `nodes`, `sent` and `received` (links), `end_to_end` and so on."""
+        """Return what has been counted so far; `report.assemble` joins that of all workers."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         errors: dict[str, int] = {}
         sent: dict[str, Any] = {}

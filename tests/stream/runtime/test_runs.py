@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -6,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from stream.runtime.report import Report, print_report, write_report
 
@@ -320,17 +322,21 @@ def workers_of(process: subprocess.Popen[str]) -> list[Any]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def abstract_sockets() -> set[str]:
-    lines = Path("/proc/net/unix").read_text().splitlines()
-    return {line.split("@")[1] for line in lines if "@innervate-" in line}
+def sockets_of(process: subprocess.Popen[str]) -> set[str]:
+    """Return the names on which a run listens."""
+    psutil = pytest.importorskip("psutil")
+    listening = (
+        connection.laddr.lstrip("@\0")
+        for member in (psutil.Process(process.pid), *workers_of(process))
+        for connection in member.net_connections(kind="unix")
+    )
+    return {name for name in listening if name.startswith("innervate-")}
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
 def test_ctrl_c_ends_a_run_cleanly(
     started: Any, sink_file: Path, tmp_path: Path, signal_name: str
 ) -> None:
-    import signal
-
     process = started(src=ticker(count=10**6), mid=echo("src"), out=sink("mid", sink_file))
     process.send_signal(getattr(signal, signal_name))
     assert process.wait(20) == 0
@@ -341,8 +347,6 @@ def test_ctrl_c_ends_a_run_cleanly(
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once(started: Any, sink_file: Path) -> None:
-    import signal
-
     process = started(src=ticker(count=10**6), out=sink("src", sink_file, delay_s=0.3))
     workers = workers_of(process)
     process.send_signal(signal.SIGINT)
@@ -360,12 +364,13 @@ def test_workers_die_with_their_supervisor_and_leave_nothing(started: Any, sink_
     )
     workers = workers_of(process)
     assert len(workers) == 3
-    names = {name for name in abstract_sockets() if name in abstract_sockets()}
-    assert names
+    names = sockets_of(process)
+    assert len(names) == 6
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
+    assert not any(name in Path("/proc/net/unix").read_text() for name in names)
     assert not list(Path("/dev/shm").glob("*innervate*"))
 
 
@@ -376,3 +381,26 @@ def test_a_worker_that_is_stopped_is_noticed(started: Any, sink_file: Path, tmp_
     assert process.wait(20) == 1
     assert "node 'mid' hung" in json.loads((tmp_path / "report.json").read_text())["message"]
     assert result(sink_file)["ended"]
+
+
+def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
+    started: Any, sink_file: Path, tmp_path: Path
+) -> None:
+    process = started(src=ticker(count=10**6), mid=echo("src"), out=sink("mid", sink_file))
+    addresses = {name for name in sockets_of(process) if not name.endswith("status")}
+    assert len(addresses) == 5
+    with zmq.Context() as context:
+        for address in addresses:
+            for kind in (zmq.DEALER, zmq.PUSH):
+                with context.socket(kind) as stranger:
+                    stranger.connect(f"ipc://@{address}")
+                    stranger.send(b"hello there")
+                    stranger.send_multipart([b"src", b"\x81\xa1v\x01", bytes(100)])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    got = result(sink_file)
+    assert got["ended"]
+    assert got["got"]["mid"] == list(range(report["nodes"]["src"]["packets_out"]))
+    assert all(link["refused"] > 0 for link in report["links"].values())
+    assert all(report["nodes"][name]["errors"] > 0 for name in ("mid", "out"))

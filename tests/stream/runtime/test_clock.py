@@ -1,0 +1,37 @@
+import time
+
+import pytest
+import zmq
+
+from stream.runtime.clock import Waiter, readable
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_waiting_ends_at_the_deadline_and_not_before(spin: bool) -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        socket.bind("inproc://quiet")
+        waiter = Waiter()
+        waiter.add(socket)
+        end_ns = time.monotonic_ns() + 3_000_000
+        waiter.wait(end_ns, spin=spin)
+        assert time.monotonic_ns() >= end_ns
+        assert not readable(socket)
+
+
+def test_waiting_ends_when_something_arrives_or_is_there_already() -> None:
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.PULL) as inbox,
+        context.socket(zmq.PUSH) as outbox,
+    ):
+        inbox.bind("inproc://busy")
+        outbox.connect("inproc://busy")
+        waiter = Waiter()
+        waiter.add(inbox)
+        for number in range(20):
+            outbox.send(bytes([number]))
+            end_ns = time.monotonic_ns() + 60_000_000_000
+            while not readable(inbox):
+                waiter.wait(end_ns)
+            assert time.monotonic_ns() < end_ns
+            assert inbox.recv() == bytes([number])
