@@ -180,7 +180,7 @@ class _Reader:
             ) from None
         folder = self.path.parent
         paths = {
-            field: folder / value.expanduser()
+            field: (folder / value.expanduser()).resolve()
             for field, value in settings
             if isinstance(value, Path)
         }

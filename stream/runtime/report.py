@@ -149,6 +149,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
             f"model '{name}': {model.get('file', '')} on {', '.join(model.get('providers', ()))}",
             markup=False, highlight=False,
         )  # fmt: skip
+    for name, node in report.nodes.items():
+        if (file := node["notes"].get("file")) and Path(file).exists():
+            console.print(
+                f"'{name}' recorded {file}", markup=False, highlight=False, soft_wrap=True
+            )
     console.print(
         f"{report.pipeline}: {report.duration_s:.2f} s, logs in {report.run_dir}",
         markup=False, highlight=False, soft_wrap=True,
@@ -164,10 +169,17 @@ def _empty_node() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _table(title: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    # Names are folded in a narrow terminal, never cut: they are what one looks for.
+    table.add_column(title, overflow="fold")
+    return table
+
+
 def _node_table(report: Report) -> Table:
-    table = Table("node", box=None, pad_edge=False, header_style="bold")
+    table = _table("node")
     for name in ("in", "out", "gaps", "errors", "CPU s"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("dropped")
     for name, node in report.nodes.items():
         dropped = ", ".join(f"{reason} {count}" for reason, count in node["dropped"].items())
@@ -179,11 +191,11 @@ def _node_table(report: Report) -> Table:
 
 
 def _latency_table(title: str, rows: dict[str, dict[str, Any]], counts: tuple[str, ...]) -> Table:
-    table = Table(title, box=None, pad_edge=False, header_style="bold")
+    table = _table(title)
     for name in ("p50", "p99", "p99.9", "max"):
-        table.add_column(f"{name} us", justify="right")
+        table.add_column(f"{name} us", justify="right", no_wrap=True)
     for name in counts:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for name, row in rows.items():
         table.add_row(
             name,

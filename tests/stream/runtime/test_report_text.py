@@ -1,0 +1,38 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from stream.runtime.report import Report, print_report
+
+
+def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "a-recording.nwb"
+    file.touch()
+    latency = {"p50_us": 1.0, "p99_us": 2.0, "p999_us": 3.0, "max_us": 4.0}
+    node = {"packets_in": 1, "packets_out": 0, "gaps": 0, "errors": 0, "cpu_s": 0.1, "dropped": {}}
+    link = "a_very_long_name.of_an_output->another_long_name"
+    report = Report(
+        pipeline="p", exit=0, message="", duration_s=1.0,
+        nodes={
+            "saved": {**node, "notes": {"file": str(file)}},
+            "lost": {**node, "notes": {"file": str(tmp_path / "never-written.nwb")}},
+        },
+        links={link: {**latency, "packets": 1, "dropped": 0, "lost": 0}},
+        end_to_end={}, models={}, processes={}, versions={}, machine={}, run_dir="x",
+    )  # fmt: skip
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=60))
+    text = out.getvalue()
+    assert f"'saved' recorded {file}\n" in text
+    assert "never-written" not in text
+    assert "…" not in text
+    folded = "".join(line.split(" ")[0] for line in text.splitlines())
+    assert link in folded
+
+
+def test_each_process_reports_memory_of_its_own(run: Callable[..., Report]) -> None:
+    held = bytearray(200 * 2**20)
+    report = run(src={"use": "toy_nodes:Ticker", "count": 20})
+    assert len(held) > report.processes["src"]["max_rss_bytes"] > 2**20
