@@ -641,10 +641,21 @@ class Worker:
             "processes": {
                 self._group: {
                     "cpu_s": usage.ru_utime + usage.ru_stime,
-                    "max_rss_bytes": usage.ru_maxrss * 1024,
+                    "max_rss_bytes": _max_rss_bytes(usage.ru_maxrss),
                 }
             },
         }
+
+
+def _max_rss_bytes(maxrss_kib: int) -> int:
+    """Return the most memory that this process had."""
+    try:
+        # On Linux `ru_maxrss` begins with what the supervisor had when it started this process.
+        with open("/proc/self/status") as status:
+            line = next(line for line in status if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        return maxrss_kib * 1024
 
 
 def _prepare_process(group: str) -> None:
