@@ -1,0 +1,1 @@
+"""Models of spike trains: data, training, metrics, rivals and evaluation, shared by all networks."""

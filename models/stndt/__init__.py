@@ -1,0 +1,1 @@
+"""The spatiotemporal neural data transformer: as published, and in a form that streams."""
