@@ -323,7 +323,7 @@ def evaluate(
         )
     if data.behaviour.shape[1] and model.outputs and part == "test":
         on_step(f"{model.name}: rates of the training part, for the readout of {behaviour}")
-        row["readout_r2"] = _readout(model, estimate, data, _for_fitting(parts).data)
+        row["readout_r2"] = _readout(model, estimate, data, for_fitting(parts).data)
     rows = [row]
     if baselines:
         rows += _rivals(task, on_step)
@@ -466,14 +466,15 @@ def _trial_columns(
 
 
 @dataclass(frozen=True)
-class _Fitting:
+class Fitting:
     """The training part, its validation rows last."""
 
     data: SpikeData
     validation_start: int
 
 
-def _for_fitting(parts: SpikeData) -> _Fitting:
+def for_fitting(parts: SpikeData) -> Fitting:
+    """Return train and validation part as one, with where the second begins."""
     train, held = parts.select("train"), parts.select("validation")
     rates = None
     if train.true_rates is not None and held.true_rates is not None:
@@ -487,12 +488,12 @@ def _for_fitting(parts: SpikeData) -> _Fitting:
         trial=np.concatenate([train.trial, held.trial]),
         part=np.concatenate([train.part, held.part]),
     )
-    return _Fitting(data, len(train.counts))
+    return Fitting(data, len(train.counts))
 
 
 def _rivals(task: _Task, on_step: Callable[[str], None]) -> Iterator[Row]:
     """Fit the baselines to what the model was fitted to, and yield the figures of each."""
-    train, model, data = _for_fitting(task.parts), task.model, task.data
+    train, model, data = for_fitting(task.parts), task.model, task.data
     early, split = train.data, train.validation_start
     fed = select_units(data.units, model.inputs, data.name)
     held_out = [i for i, u in enumerate(data.units) if u in {*model.outputs} - {*model.inputs}]
@@ -548,5 +549,5 @@ def _all_behaviour(task: _Task) -> tuple[Floats, slice]:
     names = list(signals)
     begin = sum(widths[name] for name in names[: names.index(str(task.behaviour))])
     joined = np.concatenate(list(signals.values()), axis=1).astype(np.float32)
-    train = _for_fitting(dataclasses.replace(task.parts, behaviour=joined)).data
+    train = for_fitting(dataclasses.replace(task.parts, behaviour=joined)).data
     return train.behaviour.astype(np.float64), slice(begin, begin + len(task.data.columns))
