@@ -350,11 +350,12 @@ class Receiver:
             raise WireError("it is too short")
         end = _prefix.size + _prefix.unpack_from(message)[1]
         header = decode_header(memoryview(message)[_prefix.size : end])
-        if header.kind == _HELLO_KIND:
+        kind, seq = header.kind, header.seq
+        if kind == _HELLO_KIND:
             self.connected = True
             return
-        if self._last or header.seq < self._seq:
-            raise WireError(f"packet {header.seq} came when {self._seq} was next")
+        if seq < self._seq or self._last:
+            raise WireError(f"packet {seq} came when {self._seq} was next")
         if header.shared is None:
             start = end + -end % _ALIGNMENT
             if len(message) != start + payload_bytes(header):
@@ -364,12 +365,12 @@ class Receiver:
             data = self._slots.view(header.shared, header.dtype, header.shape)
         else:
             raise WireError("its array is in shared memory that this link does not have")
-        self.missing += header.seq - self._seq
-        self._seq = header.seq
-        if header.kind == END_KIND:
+        self.missing += seq - self._seq
+        if kind == END_KIND:
+            self._seq = seq
             self._last = True
             return
-        self._seq += 1
+        self._seq = seq + 1
         self._queue.append((header.sent_ns, with_data(header, data)))
         if self._queued:
             self._credits += 1
