@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream.commands.run import parse_duration
+from stream.commands.run import deliver, parse_duration
 from stream.pipeline import load_pipeline
-from stream.runtime.report import print_report, write_report
+from stream.runtime.report import check_report_path
 from stream.runtime.supervisor import run_plan
 
 PIPELINE = Path(__file__).parents[1] / "demo.yaml"
@@ -24,15 +24,16 @@ def demo(
 ) -> None:
     """Simulated neurons, a shipped model, live rates: see it work in under a minute."""
     console = Console()
+    duration_s = parse_duration(duration)
+    if report:
+        check_report_path(report)
     plan = load_pipeline(PIPELINE)
     console.print(
         f"A simulated population follows a Lorenz attractor for {duration}. Its spikes are binned"
-        " and a streaming\ntransformer estimates the firing rates as they come."
+        " and a streaming transformer estimates the firing rates as they come."
     )
-    result = run_plan(plan, duration_s=parse_duration(duration))
-    print_report(result)
-    if report:
-        write_report(result, report)
+    result = run_plan(plan, duration_s=duration_s)
+    deliver(result, report)
     notes = result.nodes.get("score", {}).get("notes", {})
     if result.exit == 0 and "r2" in notes:
         console.print(

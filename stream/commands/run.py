@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from stream.errors import ConfigError
 from stream.pipeline import load_pipeline
-from stream.runtime.report import print_report, write_report
+from stream.runtime.report import Report, check_report_path, print_report, write_report
 from stream.runtime.supervisor import run_plan
 from stream.units import parse_seconds
 
@@ -24,12 +25,29 @@ def run(
     ] = None,
 ) -> None:
     """Run a pipeline live; Ctrl-C ends it cleanly and prints the report."""
-    plan = load_pipeline(pipeline)
-    result = run_plan(plan, duration_s=parse_duration(duration))
-    print_report(result)
+    duration_s = parse_duration(duration)
     if report:
-        write_report(result, report)
+        check_report_path(report)
+    result = run_plan(load_pipeline(pipeline), duration_s=duration_s)
+    deliver(result, report)
     raise typer.Exit(result.exit)
+
+
+def deliver(result: Report, path: Path | None) -> None:
+    """Write the report of a run to `path`, if there is one, and print it.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be written; the report has been printed nevertheless.
+    """
+    try:
+        if path:
+            write_report(result, path)
+    finally:
+        # The terminal may be what ended the run: when it was closed, there is nothing to say.
+        with contextlib.suppress(OSError):
+            print_report(result)
 
 
 def parse_duration(text: str | None) -> float | None:

@@ -134,9 +134,34 @@ def write_report(report: Report, path: Path) -> None:
         ) from None
 
 
+def check_report_path(path: Path) -> None:
+    """Refuse, before a run, a place where its report could not be written.
+
+    Raises
+    ------
+    ConfigError
+        It is a folder, or in a folder that is not there or may not be written to.
+    """
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(
+            f"--report: {path} cannot be written; give a file in a folder that is there."
+        )
+
+
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the report as tables."""
+    """Print the report as tables; of a run that never started, only why."""
     console = console or Console()
+    if report.duration_s:
+        _print_tables(report, console)
+    console.print(
+        f"{report.pipeline}: {report.duration_s:.2f} s, logs in {report.run_dir}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if report.message:
+        console.print(report.message, style="bold red", markup=False, soft_wrap=True)
+
+
+def _print_tables(report: Report, console: Console) -> None:
     console.print(_node_table(report))
     if report.links:
         console.print(_latency_table("link", report.links, ("packets", "dropped", "lost")))
@@ -154,12 +179,6 @@ def print_report(report: Report, console: Console | None = None) -> None:
             console.print(
                 f"'{name}' recorded {file}", markup=False, highlight=False, soft_wrap=True
             )
-    console.print(
-        f"{report.pipeline}: {report.duration_s:.2f} s, logs in {report.run_dir}",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    if report.message:
-        console.print(report.message, style="bold red", markup=False, soft_wrap=True)
 
 
 def _empty_node() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from stream.errors import ConfigError
 from stream.plan import Plan
 from stream.runtime import messages
 from stream.runtime.addresses import bind_private, private_prefix
@@ -94,12 +95,23 @@ def run_plan(
     Returns
     -------
     Report
-        Its `exit` is 0 after a clean end, also one by Ctrl-C or SIGTERM; 1 when a node failed,
-        died or hung; 2 when a node could not open, so that nothing was started; 130 when a second
-        Ctrl-C cut the end short. Its `message` says which node and why.
+        Its `exit` is 0 after a clean end, also one by Ctrl-C, SIGTERM or SIGHUP; 1 when a node
+        failed, died or hung; 2 when a node could not open, so that nothing was started; 130 when a
+        second Ctrl-C cut the end short. Its `message` says which node and why.
+
+    Raises
+    ------
+    ConfigError
+        The folder of the run cannot be made.
     """
     folder = run_dir or default_run_dir(plan.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder of the run, {folder}, cannot be made: {error.strerror}; the variable"
+            " XDG_STATE_HOME says where such folders lie."
+        ) from None
     token = secrets.token_hex(16)
     with private_prefix(token) as prefix, zmq.Context() as context:
         supervisor = _Supervisor(
@@ -123,11 +135,16 @@ def default_run_dir(name: str) -> Path:
 
 @contextmanager
 def _signals(handler: Callable[[], None]) -> Iterator[None]:
-    """Send Ctrl-C and SIGTERM to the run, when this is the thread that receives them."""
+    """Send Ctrl-C, SIGTERM and SIGHUP to the run, when this is the thread that receives them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # A closed terminal ends a run as well, unless that is ignored, as under nohup.
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None))
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = [signal.signal(number, lambda *_: handler()) for number in numbers]
     try:
         yield
@@ -385,7 +402,10 @@ class _Supervisor:
             if (now_ns - process.spawned_ns) / 1e9 > self._limits.ready_s + _LINKS_S:
                 return f"the links of {process.who} could not be connected"
         elif silent_s > self._limits.silent_s:
-            return f"{name} hung: it gave no sign of life for {silent_s:.1f} s"
+            return (
+                f"{name} hung: it gave no sign of life for {silent_s:.1f} s. Where it was is in"
+                f" {process.log}"
+            )
         return ""
 
     def _check_draining(self, now_ns: int) -> None:

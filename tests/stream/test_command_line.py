@@ -85,6 +85,22 @@ def test_check_shows_processes_and_streams(tmp_path: Path) -> None:
     assert "counts [8] count every 5 ms" in done.stdout
 
 
+def test_a_report_that_could_not_be_written_is_said_before_the_run(tmp_path: Path) -> None:
+    done = innervate("run", "nowhere.yaml", "--report", str(tmp_path / "missing" / "r.json"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --report: ")
+
+
+def test_a_folder_for_the_run_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    file = tmp_path / "p.yaml"
+    file.write_text("nodes:\n  cells: {use: spikes.simulate, population: lorenz, units: 8}\n")
+    done = innervate("run", str(file), XDG_STATE_HOME=str(tmp_path / "state"))
+    assert done.returncode == 2
+    assert "XDG_STATE_HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_bench_lists_the_benchmarks() -> None:
     done = innervate("bench")
     assert done.returncode == 0

@@ -333,7 +333,7 @@ def sockets_of(process: subprocess.Popen[str]) -> set[str]:
     return {name for name in listening if name.startswith("innervate-")}
 
 
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_ctrl_c_ends_a_run_cleanly(
     started: Any, sink_file: Path, tmp_path: Path, signal_name: str
 ) -> None:
