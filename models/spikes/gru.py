@@ -18,7 +18,7 @@ class GRUConfig:
     n_out: int
     hidden: int = 128
     behaviour: int = 0
-    dropout: float = 0.3
+    dropout: float = 0.2
 
 
 class GRU(nn.Module):

@@ -45,12 +45,12 @@ class TrainingSettings:
         Of stretches, masks and dropout.
     """
 
-    updates: int = 2000
-    batch: int = 8
+    updates: int = 1200
+    batch: int = 16
     bins: int = 64
     skip: int = 8
     align: bool = False
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     warm_up: int = 100
     weight_decay: float = 1.0
     clip: float = 1.0

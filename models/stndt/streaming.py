@@ -98,12 +98,12 @@ class StreamingConfig:
     layers: int = 2
     heads: int = 4
     head_width: int = 16
-    hidden: int = 128
+    hidden: int = 256
     spatial: Spatial = "frozen"
     look_ahead: int = 0
     behaviour: int = 0
     taus: tuple[float, ...] = (1.0, 3.0, 10.0)
-    dropout: float = 0.3
+    dropout: float = 0.2
 
     @property
     def features(self) -> int:
