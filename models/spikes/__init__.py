@@ -1,1 +1,1 @@
-"""Models of spike trains: data, training, metrics, rivals and evaluation, shared by all networks."""
+"""Models of spike trains: what all networks share, from data and training to evaluation."""
