@@ -43,18 +43,19 @@ class Waiter:
         self._poller.register(socket, zmq.POLLIN)
         self._fds.append(socket.fileno())
 
-    def wait(self, until_ns: int, spin_ns: int = 0) -> None:
+    def wait(self, until_ns: int, *, spin: bool = False) -> None:
         """Return when a socket may be ready, or at `until_ns`.
 
-        The last `spin_ns` before the deadline are spent awake. A wake-up takes a hundred
-        microseconds, during which a paced source is late and a packet lies about.
+        With `spin`, the last `SPIN_NS` before the deadline are spent awake, so that a paced
+        source is late by microseconds instead of by a wake-up.
         """
         remaining = until_ns - time.monotonic_ns()
         # The descriptors of ZeroMQ signal changes only: what is ready must be asked for first.
         if remaining <= 0 or self._poller.poll(0):
             return
-        remaining -= spin_ns
+        if spin:
+            remaining -= SPIN_NS
         if remaining > 0 and select.select(self._fds, (), (), remaining / 1e9)[0]:
             return
-        while time.monotonic_ns() < until_ns and not self._poller.poll(0):
+        while spin and time.monotonic_ns() < until_ns and not self._poller.poll(0):
             pass

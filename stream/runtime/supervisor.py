@@ -43,6 +43,7 @@ _STATUS_NS = 250_000_000
 _POLL_MS = 50
 _LINKS_S = 5.0
 _LAST_WORDS_NS = 500_000_000
+_CUT_NS = 2_000_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -217,6 +218,7 @@ class _Supervisor:
         self._start_ns = 0
         self._interrupts = 0
         self._stopping = False
+        self._stopped_ns = 0
         self._moved = (0, time.monotonic_ns())
         self._turned_ns = time.monotonic_ns()
         self._status_ns = 0
@@ -248,6 +250,7 @@ class _Supervisor:
                 break
             if self._interrupts and not self._stopping:
                 self._stop()
+            self._cut_openings()
             if not self._start_ns and not self._stopping and self._all_ready():
                 self._start()
             self._publish()
@@ -432,9 +435,20 @@ class _Supervisor:
 
     def _stop(self) -> None:
         self._stopping = True
-        self._moved = (self._moved[0], time.monotonic_ns())
+        self._stopped_ns = time.monotonic_ns()
+        self._moved = (self._moved[0], self._stopped_ns)
         for process in self._processes.values():
             self._tell(process, messages.Stop())
+
+    def _cut_openings(self) -> None:
+        """Once a run has ended before its start, wait only briefly for what still opens."""
+        if not self._stopping or self._start_ns or time.monotonic_ns() < self._stopped_ns + _CUT_NS:
+            return
+        for process in self._processes.values():
+            opening = process.mark.read()[0] in (Mark.STARTING, Mark.OPENING)
+            if opening and not (process.done or process.gone):
+                process.gone = True
+                self._kill(process)
 
     def _fail(self, process: _Process | None, message: str, code: int) -> None:
         """Keep the first failure, lose the process if there is one, and end the run."""

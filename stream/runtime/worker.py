@@ -30,7 +30,7 @@ from stream.packet import Packet
 from stream.plan import Link, NodePlan, Plan
 from stream.registry import make_node
 from stream.runtime import messages
-from stream.runtime.clock import SPIN_NS, Waiter, readable, sharpen_timers
+from stream.runtime.clock import Waiter, readable, sharpen_timers
 from stream.runtime.latency import Latency
 from stream.runtime.links import Receiver, Sender, fixed_bytes, pack
 from stream.runtime.messages import Mark
@@ -309,8 +309,7 @@ class Worker:
                 return
             self._collect(next_ns)
             beat_ns = self._beat_ns + 2 * BEAT_NS
-            spin_ns = SPIN_NS if paced and next_ns < beat_ns else 0
-            self._waiter.wait(min(next_ns, beat_ns), spin_ns)
+            self._waiter.wait(min(next_ns, beat_ns), spin=paced and next_ns < beat_ns)
 
     def _finished(self) -> bool:
         # Also what comes for a node that has failed is taken, or its sender would wait in vain.

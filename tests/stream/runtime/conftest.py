@@ -1,6 +1,5 @@
 """Pipelines of toy nodes, run in real processes."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 from stream.pipeline import load_pipeline
 from stream.plan import Plan
 from stream.runtime.report import Report
-from stream.runtime.supervisor import run_plan
+from stream.runtime.supervisor import Limits, run_plan
 
 HERE = Path(__file__).parent
 
@@ -35,12 +34,19 @@ def make_plan(tmp_path: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def run(make_plan: Callable[..., Plan], tmp_path: Path) -> Callable[..., Report]:
-    def start(*, duration_s: float | None = None, on_status: Any = None, **nodes: Any) -> Report:
+    def start(
+        *,
+        duration_s: float | None = None,
+        on_status: Any = None,
+        limits: Limits | None = None,
+        **nodes: Any,
+    ) -> Report:
         return run_plan(
             make_plan(**nodes),
             duration_s=duration_s,
             on_status=on_status,
             run_dir=tmp_path / "run",
+            limits=limits,
         )
 
     return start
@@ -49,7 +55,3 @@ def run(make_plan: Callable[..., Plan], tmp_path: Path) -> Callable[..., Report]
 @pytest.fixture
 def sink_file(tmp_path: Path) -> Path:
     return tmp_path / "sink.json"
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())

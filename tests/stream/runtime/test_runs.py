@@ -10,6 +10,7 @@ import pytest
 import zmq
 
 from stream.runtime.report import Report, print_report, write_report
+from stream.runtime.supervisor import Limits
 
 Run = Callable[..., Report]
 MS = 1_000_000
@@ -271,6 +272,36 @@ def test_a_node_that_cannot_open_stops_all_before_anything_streams(
     assert "node 'mid'" in report.message
     assert "the file is missing" in report.message or "RuntimeError: broken" in report.message
     assert report.nodes["src"]["packets_out"] == 0
+
+
+def test_a_node_that_never_gets_ready_is_named(run: Run, sink_file: Path) -> None:
+    report = run(
+        limits=Limits(ready_s=10.0),
+        src=ticker(count=100),
+        mid=echo("src", slow_open_s=1000.0),
+        out=sink("mid", sink_file),
+    )
+    assert report.exit == 1
+    assert "node 'mid' was not ready after" in report.message
+
+
+def test_a_node_that_cannot_open_does_not_wait_for_one_that_takes_long(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        src=ticker(count=100),
+        mid=echo("src", slow_open_s=1000.0),
+        bad=echo("src", bad_open="config"),
+        out=sink("mid", sink_file),
+    )
+    assert report.exit == 2
+    assert "'bad'" in report.message
+
+
+def test_a_sink_may_take_its_time_to_close_its_file(run: Run, sink_file: Path) -> None:
+    report = run(src=ticker(count=20), out=sink("src", sink_file, close_s=1.5))
+    assert (report.exit, report.message) == (0, "")
+    assert result(sink_file)["ended"]
 
 
 SCRIPT = """

@@ -103,6 +103,7 @@ class SinkSettings(NodeSettings):
     delay_s: float = 0.0
     first_delay_s: float = 0.0
     hold: int = 0
+    close_s: float = 0.0
 
 
 class Sink(Node[SinkSettings]):
@@ -140,5 +141,6 @@ class Sink(Node[SinkSettings]):
         return ()
 
     def close(self) -> None:
+        time.sleep(self.settings.close_s)
         text = {"got": self.got, "ended": self.ended, "wrong": int(self.wrong)}
         self.settings.file.write_text(json.dumps(text))
