@@ -48,6 +48,8 @@ class Report(msgspec.Struct, kw_only=True):
         Of software, and what it ran on.
     run_dir
         Folder with the logs of the run.
+    refused
+        Messages of strangers on the socket between supervisor and workers.
     """
 
     pipeline: str
@@ -62,6 +64,7 @@ class Report(msgspec.Struct, kw_only=True):
     versions: dict[str, str]
     machine: dict[str, Any]
     run_dir: str
+    refused: int = 0
 
     def to_json(self) -> bytes:
         """Return the report as JSON, indented."""
@@ -81,6 +84,7 @@ def assemble(
     message: str,
     duration_s: float,
     run_dir: Path,
+    refused: int,
 ) -> Report:
     """Join what the workers have counted; see `Worker.statistics`."""
     nodes: dict[str, dict[str, Any]] = {name: _empty_node() for name in plan.nodes}
@@ -114,7 +118,7 @@ def assemble(
     return Report(
         pipeline=plan.name, exit=exit_code, message=message, duration_s=duration_s, nodes=nodes,
         links=links, end_to_end=end_to_end, models=models, processes=processes,
-        versions=_versions(), machine=_machine(), run_dir=str(run_dir),
+        versions=_versions(), machine=_machine(), run_dir=str(run_dir), refused=refused,
     )  # fmt: skip
 
 

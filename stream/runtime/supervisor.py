@@ -42,6 +42,7 @@ _START_DELAY_NS = 50_000_000
 _STATUS_NS = 250_000_000
 _POLL_MS = 50
 _LINKS_S = 5.0
+_LOGGED_REFUSALS = 20
 _LAST_WORDS_NS = 500_000_000
 _CUT_NS = 2_000_000_000
 _log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def run_plan(
             plan, duration_s=duration_s, on_status=on_status, folder=folder,
             limits=limits or Limits(), token=token, prefix=prefix, context=context,
         )  # fmt: skip
-        with _signals(supervisor.interrupt):
+        with _logged(folder / "supervisor.log"), _signals(supervisor.interrupt):
             try:
                 return supervisor.run()
             finally:
@@ -132,6 +133,21 @@ def default_run_dir(name: str) -> Path:
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "pipeline"
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return state / "innervate" / "runs" / f"{stamp}-{safe}-{os.getpid()}"
+
+
+@contextmanager
+def _logged(file: Path) -> Iterator[None]:
+    """Write the log of this module to a file: the terminal belongs to the console view."""
+    handler = logging.FileHandler(file, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    propagate, _log.propagate = _log.propagate, False
+    _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        _log.propagate = propagate
+        handler.close()
 
 
 @contextmanager
@@ -218,6 +234,7 @@ class _Supervisor:
         self._start_ns = 0
         self._interrupts = 0
         self._stopping = False
+        self._refused = 0
         self._stopped_ns = 0
         self._moved = (0, time.monotonic_ns())
         self._turned_ns = time.monotonic_ns()
@@ -319,15 +336,21 @@ class _Supervisor:
                 group, message = frames[0].decode(), messages.from_worker.decode(frames[1])
                 process = self._processes[group]
             except (IndexError, KeyError, UnicodeDecodeError, msgspec.MsgspecError) as error:
-                _log.warning("refused a message on the control socket (%r)", error)
+                self._refuse(f"a message on the control socket ({type(error).__name__})")
                 continue
             process.last_ns = time.monotonic_ns()
             self._hear(process, message)
 
+    def _refuse(self, what: str) -> None:
+        """Count what strangers sent to the control socket; the report has the number."""
+        self._refused += 1
+        if self._refused <= _LOGGED_REFUSALS:
+            _log.warning("refused %s", what)
+
     def _hear(self, process: _Process, message: messages.FromWorker) -> None:
         if isinstance(message, messages.Hello):
             if message.token != self._token:
-                _log.warning("refused a worker that is not of this run")
+                self._refuse("a worker that is not of this run")
             elif self._stopping:
                 self._tell(process, messages.Stop())
             else:
@@ -495,6 +518,7 @@ class _Supervisor:
             message=self._message,
             duration_s=max(0.0, duration_s),
             run_dir=self._folder,
+            refused=self._refused,
         )
 
     def _publish(self, *, final: bool = False) -> None:

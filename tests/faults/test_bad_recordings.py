@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import socket
 from pathlib import Path
@@ -297,7 +298,6 @@ def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
 ):
     target = tmp_path / "out.nwb"
     log = tmp_path / "out.nwb.log"
-    before = sockets()
     pipeline = write_pipeline(
         probe={"use": "bad_sources:Steady"},
         bins=binned(),
@@ -306,8 +306,8 @@ def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
     )
     process = start("run", pipeline, "--report", tmp_path / "report.json")
     packets_of_a_run(process, log, 50)
-    names = sockets() - before
-    assert names
+    names = sockets_of(process.pid)
+    assert len(names) >= 5
     rng = random.Random(0)
     with zmq.Context() as context:
         for name in (*sorted(names), f"{tmp_path}/tap"):
@@ -318,6 +318,8 @@ def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
     assert "Traceback" not in text
+    assert "refused" not in text, "the terminal is not for this"
+    assert json.loads((tmp_path / "report.json").read_text())["refused"] > 0
     with pynwb.NWBHDF5IO(str(target), "r") as io:
         run = io.read().processing["run"]
         seq = run["packets_binned_spikes"]["seq"][:]
@@ -325,9 +327,16 @@ def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
         assert "drops" not in run.data_interfaces
 
 
-def sockets() -> set[str]:
-    lines = Path("/proc/net/unix").read_text().splitlines()
-    return {line.split("@")[1] for line in lines if "@innervate-" in line}
+def sockets_of(pid: int) -> set[str]:
+    """Return the abstract sockets of a run, and of no other that goes on beside it."""
+    own = {
+        os.readlink(file).removeprefix("socket:[").removesuffix("]")
+        for process in (psutil.Process(pid), *psutil.Process(pid).children())
+        for file in Path(f"/proc/{process.pid}/fd").iterdir()
+        if os.path.lexists(file)
+    }
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return {line[7][1:] for line in lines if line[6] in own and "@innervate-" in line[-1]}
 
 
 def disturb(context: zmq.Context, name: str, rng: random.Random) -> None:
