@@ -13,16 +13,8 @@ from numpy.typing import NDArray
 
 from stream.errors import ConfigError, RecordingError
 from stream.spikes.checks import check_recording, whole_counts
-from stream.spikes.mapping import (
-    Column,
-    Counts,
-    GivenIn,
-    Mapping,
-    Segments,
-    Signal,
-    Times,
-    Variable,
-)
+from stream.spikes.import_layout import Layout, Stretch
+from stream.spikes.mapping import Counts, Mapping, Signal, Times, Variable, Where
 from stream.spikes.nwb_write import Session
 from stream.spikes.readers import Tree, describe, open_files
 from stream.spikes.recording import Floats, Recording, Series, Trials
@@ -73,18 +65,6 @@ def list_variables(path: Path) -> list[str]:
         return describe(open_files([path], {}, stack)[0])
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    """One contiguous piece of the session.
-
-    `origin_s` is where it begins on the clock of its file, `start_s` on that of the recording.
-    """
-
-    origin_s: float
-    start_s: float
-    stop_s: float
-
-
 class _Importer:
     def __init__(self, mapping: Mapping, paths: Sequence[Path], trees: list[Tree]) -> None:
         self.mapping = mapping
@@ -92,7 +72,7 @@ class _Importer:
         self.source = Variables(trees, mapping.parts)
         self.parts = self.source.parts
         self.remarks: list[str] = []
-        self.stretches: list[_Stretch] = []
+        self.stretches: list[Stretch] = []
         self.width_s: float | None = None
 
     def run(self) -> Imported:
@@ -119,19 +99,20 @@ class _Importer:
                 **(mapping.true_rates.model_dump() | {"unit": "Hz"}),
             )
             rates = self._series(signal, "true_rates", names)
+        layout = Layout(self.source, self.stretches, self.width_s)
         recording = Recording(
             name=mapping.name or self.paths[0].stem,
             units=names,
             start_s=start_s,
             stop_s=stop_s,
-            segment_starts_s=self._segments(),
+            segment_starts_s=layout.segment_starts(mapping.segments, self._where),
             segment_stops_s=None,
             spike_times_s=times,
             counts=counts,
             width_s=self.width_s,
             behaviour=behaviour,
             true_rates=rates,
-            trials=self._trials(),
+            trials=self._trials(layout),
             licence=mapping.licence,
         )
         if not mapping.units.keep_silent:
@@ -182,9 +163,7 @@ class _Importer:
         done = 0
         for origin_s, table in zip(origins, tables, strict=True):
             self.stretches.append(
-                _Stretch(
-                    origin_s, first_s + done * width_s, first_s + (done + len(table)) * width_s
-                )
+                Stretch(origin_s, first_s + done * width_s, first_s + (done + len(table)) * width_s)
             )
             done += len(table)
         captured = [
@@ -210,7 +189,7 @@ class _Importer:
             origin_s, end_s = self._span(times, part, list(units.values()))
             if len(self.parts) == 1:
                 cursor_s = origin_s
-            self.stretches.append(_Stretch(origin_s, cursor_s, cursor_s + end_s - origin_s))
+            self.stretches.append(Stretch(origin_s, cursor_s, cursor_s + end_s - origin_s))
             for unit in order:
                 spikes = units.get(unit, np.empty(0))
                 outside = int(((spikes < origin_s) | (spikes >= end_s)).sum())
@@ -366,7 +345,7 @@ class _Importer:
             clocks.append(clock)
         return clocks
 
-    def _bin_clock(self, signal: Signal, key: str, n: int, stretch: _Stretch) -> Floats:
+    def _bin_clock(self, signal: Signal, key: str, n: int, stretch: Stretch) -> Floats:
         if self.width_s is None:
             raise ConfigError(
                 f"key '{key}': beside spike times a signal needs 'rate' (such as '60 Hz') or"
@@ -394,131 +373,25 @@ class _Importer:
 
     # Segments and trials
 
-    def _places(self, numbers: Floats, given_in: GivenIn, key: str, stretch: _Stretch) -> Floats:
-        """Return times on the clock of the recording for places in one stretch."""
-        if given_in == "seconds":
-            return numbers - stretch.origin_s + stretch.start_s
-        if self.width_s is None:
-            raise ConfigError(f"key '{key}': spike times have no bins; give it in seconds.")
-        first = 1 if given_in == "bins from 1" else 0
-        return stretch.start_s + (numbers - first) * self.width_s
-
-    def _per_stretch(self, variable: Variable, key: str) -> list[Array]:
-        """Return the values of each stretch: an array a part, or a value a trial of 3-D arrays."""
-        arrays = [self.source.read(variable, key, part).ravel() for part in self.parts]
-        return self._spread(arrays, variable.text, key)
-
-    def _spread(self, arrays: list[Array], text: str, key: str) -> list[Array]:
-        if len(arrays) == len(self.stretches):
-            return arrays
-        if len(arrays[0]) != len(self.stretches):
-            raise ConfigError(
-                f"key '{key}': {text} has {len(arrays[0])} values for {len(self.stretches)} trials."
-            )
-        return [arrays[0][i : i + 1] for i in range(len(self.stretches))]
-
-    def _segments(self) -> Floats:
-        rule = self.mapping.segments
-        starts = [np.array([stretch.start_s]) for stretch in self.stretches]
-        if rule == "one":
-            starts = starts[:1]
-        if isinstance(rule, Segments) and rule.where is not None:
-            starts.append(self._where(rule))
-        elif isinstance(rule, Segments) and rule.starts is not None:
-            for stretch, values in zip(
-                self.stretches, self._per_stretch(rule.starts, "segments.starts"), strict=True
-            ):
-                numbers = np.asarray(values, dtype=np.float64)
-                starts.append(self._places(numbers, rule.given_in, "segments.given_in", stretch))
-        # Rounded, or the same start computed in two ways would count twice.
-        ordered = np.unique(np.round(np.concatenate(starts), 9))
-        first_s = self.stretches[0].start_s
-        if ordered[0] < first_s - 1e-9 or ordered[-1] >= self.stretches[-1].stop_s:
-            raise ConfigError(
-                f"key 'segments': starts from {ordered[0]:g} to {ordered[-1]:g} s, but the"
-                f" recording lasts from {first_s:g} to {self.stretches[-1].stop_s:g} s."
-            )
-        return np.append(first_s, ordered[1:])
-
-    def _where(self, rule: Segments) -> Floats:
-        assert rule.where is not None
+    def _where(self, where: Where) -> Floats:
+        """Return the times at which a signal says that a segment begins."""
         found: NDArray[np.intp]
-        series = self._series(rule.where, "segments.where", ())
-        if rule.where.equals is not None:
-            found = np.flatnonzero((series.values == rule.where.equals).all(axis=1))
+        series = self._series(where, "segments.where", ())
+        if where.equals is not None:
+            found = np.flatnonzero((series.values == where.equals).all(axis=1))
         else:
             steps = np.linalg.norm(np.diff(series.values, axis=0), axis=1)
-            found = 1 + np.flatnonzero(steps > rule.where.steps_over)
+            found = 1 + np.flatnonzero(steps > where.steps_over)
         if not len(found):
-            raise ConfigError(f"key 'segments.where': nowhere in {rule.where.text} is this so.")
+            raise ConfigError(f"key 'segments.where': nowhere in {where.text} is this so.")
         return series.times_s[found]
 
-    def _trials(self) -> Trials | None:
+    def _trials(self, layout: Layout) -> Trials | None:
         trials = self.mapping.trials
+        if trials is not None:
+            return layout.trials(trials, self.paths[0].name)
         by_axis = self.mapping.counts is not None and "trial" in self.mapping.counts.axes
-        if trials is None and not by_axis:
-            return None
-        n_each = [1] * len(self.stretches)
-        start_s = np.array([stretch.start_s for stretch in self.stretches])
-        stop_s = np.array([stretch.stop_s for stretch in self.stretches])
-        if trials is None:
-            return Trials(start_s=start_s, stop_s=stop_s)
-        if (trials.start is None) != (trials.stop is None):
-            raise ConfigError("key 'trials': 'start' and 'stop' come together.")
-        if trials.start is not None and trials.stop is not None:
-            starts = self._trial_times(trials.start, "trials.start", trials.given_in)
-            stops = self._trial_times(trials.stop, "trials.stop", trials.given_in)
-            n_each = [len(s) for s in starts]
-            if n_each != [len(s) for s in stops]:
-                raise ConfigError("key 'trials': there are not as many starts as stops.")
-            start_s, stop_s = np.concatenate(starts), np.concatenate(stops)
-            if trials.given_in != "seconds" and self.width_s is not None:
-                stop_s = stop_s + self.width_s  # the bin that is named belongs to the trial
-        if (stop_s <= start_s).any():
-            bad = int(np.flatnonzero(stop_s <= start_s)[0])
-            raise RecordingError(
-                f"{self.paths[0].name}: trial {bad} stops at {stop_s[bad]:g} s, not after its start"
-                f" at {start_s[bad]:g} s."
-            )
-        order = np.argsort(start_s, kind="stable")
-        columns = {
-            name: self._column(column, f"trials.columns.{name}", n_each)[order]
-            for name, column in trials.columns.items()
-        }
-        return Trials(start_s=start_s[order], stop_s=stop_s[order], columns=columns)
-
-    def _trial_times(self, variable: Variable, key: str, given_in: GivenIn) -> list[Floats]:
-        return [
-            self._places(np.asarray(values, dtype=np.float64), given_in, key, stretch)
-            for stretch, values in zip(
-                self.stretches, self._per_stretch(variable, key), strict=True
-            )
-        ]
-
-    def _column(self, column: Column, key: str, n_each: list[int]) -> Array:
-        if column.labels is not None:
-            lengths = [
-                len(self.source.leaf(self.source.look_up(path, key, part)[0], path, key))
-                for part in self.parts
-                for path in column.labels.values()
-            ]
-            labels = np.repeat(list(column.labels) * len(self.parts), lengths)
-            arrays = self._spread([labels], ", ".join(column.labels.values()), key)
-        elif column.first:
-            arrays = [self.source.read(column, key, part).ravel()[:1] for part in self.parts]
-        else:
-            arrays = self._per_stretch(column, key)
-        if column.given_in is not None:
-            arrays = [
-                self._places(np.asarray(values, dtype=np.float64), column.given_in, key, stretch)
-                for stretch, values in zip(self.stretches, arrays, strict=True)
-            ]
-        if [len(a) for a in arrays] != n_each:
-            raise ConfigError(
-                f"key '{key}': {sum(len(a) for a in arrays)} values for {sum(n_each)} trials."
-            )
-        values: Array = np.concatenate(arrays)
-        return values // column.floor_divide if column.floor_divide is not None else values
+        return layout.stretches_as_trials() if by_axis else None
 
     # Afterwards
 
