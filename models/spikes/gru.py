@@ -68,7 +68,8 @@ class GRU(nn.Module):
         packed = nn.utils.rnn.pack_sequence(list(stretches), enforce_sorted=False)
         padded, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
         inside = torch.arange(padded.shape[1]) < lengths[:, None]
-        return padded[inside].unflatten(0, segment.shape)
+        whole: Tensor = padded[inside].unflatten(0, segment.shape)
+        return whole
 
     @torch.no_grad()
     def step(self, counts: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -148,88 +148,114 @@ def fit(
     ConfigError
         The train part is shorter than a stretch.
     """
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.smooth)
-    )
-    decayed = [p for p in network.parameters() if p.ndim >= 2]
-    others = [p for p in network.parameters() if p.ndim < 2]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda u: _rate(u, settings))
+    run = _Run(network, settings)
     data = _Tensors.of(train)
     goal = data.counts if targets is None else torch.from_numpy(targets)
     columns = torch.from_numpy(inputs)
     starts = _starts(train.segment, settings)
-    best, best_update, running = math.inf, 0, math.nan
-    kept = {k: v.clone() for k, v in network.state_dict().items()}
-    history: list[Progress] = []
-    first = 1
     if checkpoint is not None and checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(saved["network"])
-        averaged.load_state_dict(saved["averaged"])
-        optimiser.load_state_dict(saved["optimiser"])
-        schedule.load_state_dict(saved["schedule"])
-        kept, best, best_update = saved["kept"], saved["best"], saved["best_update"]
-        history = [Progress(*row) for row in saved["history"]]
-        first = saved["update"] + 1
-    for update in range(first, settings.updates + 1):
-        waited = update - 1 - best_update
-        if (
-            update - 1
-        ) % settings.check_every == 0 and waited >= settings.patience * settings.check_every:
-            break
+        run.restore(checkpoint)
+    while run.update < settings.updates and not run.is_over():
         # Seeding every update makes a resumed training equal to one that was never stopped.
-        torch.manual_seed(settings.seed * 1_000_003 + update)
+        torch.manual_seed(settings.seed * 1_000_003 + run.update + 1)
         network.train()
         chosen = starts[torch.randint(len(starts), (settings.batch,))]
         if objective is None:
-            loss = _loss(network, data, goal, columns, chosen, settings)
+            loss = _loss(network, data, goal, columns, chosen, settings=settings)
         else:
-            loss = objective(network, data.counts[_stretches(chosen, settings)], update)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-        optimiser.step()
-        schedule.step()
-        averaged.update_parameters(network)
-        value = float(loss.detach())
-        running = value if math.isnan(running) else 0.95 * running + 0.05 * value
-        if update % settings.check_every and update < settings.updates:
+            loss = objective(network, data.counts[_stretches(chosen, settings)], run.update + 1)
+        run.step(loss)
+        if run.update % settings.check_every and run.update < settings.updates:
             continue
+        averaged = run.averaged.module
         if validation is None:
-            now = running
+            run.keep(run.running_loss, always=True)
         elif objective is None:
-            now = validation_loss(averaged.module, validation, inputs, settings)
+            run.keep(validation_loss(averaged, validation, inputs, settings))
         else:
-            now = objective.validation(averaged.module, torch.from_numpy(validation.counts))
-        if now < best or validation is None:
-            best, best_update = now, update
-            kept = {k: v.clone() for k, v in averaged.module.state_dict().items()}
-        history.append(Progress(update, settings.updates, running, now, best))
+            run.keep(objective.validation(averaged, torch.from_numpy(validation.counts)))
         if checkpoint is not None:
-            state = {
-                "network": network.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-                "kept": kept,
-                "best": best,
-                "best_update": best_update,
-                "update": update,
-                "history": [tuple(vars(p).values()) for p in history],
-            }
-            partial = checkpoint.with_suffix(".partial")
-            torch.save(state, partial)
-            partial.replace(checkpoint)
+            run.save(checkpoint)
         if on_progress is not None:
-            on_progress(history[-1])
-    network.load_state_dict(kept)
+            on_progress(run.history[-1])
+    network.load_state_dict(run.kept)
     network.eval()
-    return Result(best_update, best, tuple(history))
+    return Result(run.best_update, run.best_loss, tuple(run.history))
+
+
+class _Run:
+    """Where a training stands: weights and their average, optimiser, the best so far."""
+
+    _PARTS = ("network", "averaged", "optimiser", "schedule")
+    _VALUES = ("kept", "best_loss", "best_update", "update", "running_loss")
+
+    def __init__(self, network: nn.Module, settings: TrainingSettings) -> None:
+        self.settings = settings
+        self.network = network
+        self.averaged = torch.optim.swa_utils.AveragedModel(
+            network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.smooth)
+        )
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in network.parameters() if p.ndim >= 2]},
+            {"params": [p for p in network.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda update: _rate(update, settings)
+        )
+        self.kept = {k: v.clone() for k, v in network.state_dict().items()}
+        self.best_loss, self.best_update, self.update = math.inf, 0, 0
+        self.running_loss = math.nan
+        self.history: list[Progress] = []
+
+    def is_over(self) -> bool:
+        """Say whether the validation loss has not fallen for too long."""
+        s = self.settings
+        return (
+            self.update % s.check_every == 0
+            and self.update - self.best_update >= s.patience * s.check_every
+        )
+
+    def step(self, loss: Tensor) -> None:
+        """Make one update."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.averaged.update_parameters(self.network)
+        self.update += 1
+        value, before = float(loss.detach()), self.running_loss
+        self.running_loss = value if math.isnan(before) else 0.95 * before + 0.05 * value
+
+    def keep(self, loss: float, *, always: bool = False) -> None:
+        """Keep the averaged weights if their loss is the lowest so far, or `always`."""
+        if always or loss < self.best_loss:
+            self.best_loss, self.best_update = loss, self.update
+            self.kept = {k: v.clone() for k, v in self.averaged.module.state_dict().items()}
+        self.history.append(
+            Progress(self.update, self.settings.updates, self.running_loss, loss, self.best_loss)
+        )
+
+    def save(self, path: Path) -> None:
+        """Write all of it; a kill meanwhile leaves the file before."""
+        state = {name: getattr(self, name).state_dict() for name in self._PARTS}
+        state |= {name: getattr(self, name) for name in self._VALUES}
+        state["history"] = [tuple(vars(p).values()) for p in self.history]
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from where `save` was called."""
+        saved = torch.load(path, weights_only=True)
+        for name in self._PARTS:
+            getattr(self, name).load_state_dict(saved[name])
+        for name in self._VALUES:
+            setattr(self, name, saved[name])
+        self.history = [Progress(*row) for row in saved["history"]]
 
 
 def _rate(update: int, settings: TrainingSettings) -> float:
@@ -263,6 +289,7 @@ def _loss(
     goal: Tensor,
     columns: Tensor,
     chosen: Tensor,
+    *,
     settings: TrainingSettings,
 ) -> Tensor:
     index = _stretches(chosen, settings)
@@ -285,6 +312,7 @@ def _loss(
         known = scored & ~truth.isnan().any(-1)
         errors = ((behaviour - truth)[known] / network.scales.behaviour_std) ** 2  # type: ignore[union-attr,operator]
         loss = loss + settings.behaviour_weight * errors.mean()
+    assert isinstance(loss, Tensor)
     return loss
 
 

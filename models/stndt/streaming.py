@@ -170,10 +170,12 @@ class Layer(nn.Module):
         z = z + self.dropout(self._attend(self.norm_time(z), segment))
         if self.config.spatial != "none":
             z = z + self.dropout(self._mix(self.norm_space(z), segment))
-        return z + self.dropout(self._feed(self.norm_hidden(z)))
+        z = z + self.dropout(self._feed(self.norm_hidden(z)))
+        return z
 
     def _feed(self, s: Tensor) -> Tensor:
-        return self.down(torch.relu(self.up(s)))  # type: ignore[no-any-return]
+        fed: Tensor = self.down(torch.relu(self.up(s)))
+        return fed
 
     def _attend(self, s: Tensor, segment: Tensor) -> Tensor:
         c = self.config
@@ -259,7 +261,7 @@ class Layer(nn.Module):
         z = z + self.out(mixed)
         if c.spatial != "none":
             s = self.norm_space(z)
-            matrix = self.mix
+            matrix: Tensor = self.mix
             if c.spatial == "recursive":
                 forget = self.forget.sigmoid()
                 gram = forget * gram + (1 - forget) * torch.outer(s, s)
