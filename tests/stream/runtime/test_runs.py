@@ -228,7 +228,9 @@ def test_a_process_that_is_killed_is_named_and_the_others_close_their_files(
     assert "node 'mid' was killed by SIGKILL" in report.message
     got = result(sink_file)
     assert got["ended"]
-    assert got["got"]["mid"] == list(range(7))
+    # What the killed process had not yet handed to the system went with it; the rest is whole.
+    arrived = got["got"].get("mid", [])
+    assert arrived == list(range(7))[: len(arrived)]
 
 
 def test_a_node_that_hangs_is_named_and_the_others_close_their_files(
