@@ -45,8 +45,9 @@ def deliver(result: Report, path: Path | None) -> None:
         if path:
             write_report(result, path)
     finally:
-        # The terminal may be what ended the run: when it was closed, there is nothing to say.
-        with contextlib.suppress(OSError):
+        # The terminal may be what ended the run, and a reader such as `head` may have left; rich
+        # would end the process for that, with an exit code that is not the run's.
+        with contextlib.suppress(OSError, SystemExit):
             print_report(result)
 
 

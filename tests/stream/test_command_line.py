@@ -101,6 +101,21 @@ def test_a_folder_for_the_run_that_cannot_be_made_is_named(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_leaves_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "nodes:\n  cells: {use: spikes.simulate, population: lorenz, units: 8, duration: 0.2 s}\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("innervate")), "run", str(file)],
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_bench_lists_the_benchmarks() -> None:
     done = innervate("bench")
     assert done.returncode == 0
