@@ -220,6 +220,7 @@ from stream.packet import Packet
 node = Console(ConsoleSettings())
 node.open(Context("view", {"rates": StreamSpec("rates", (4,), "float32")}, pathlib.Path()))
 node.process("rates", Packet("rates", np.ones(4, np.float32), 0, 0, 0))
+node._outlet.wait(10)
 node.tick()
 node._outlet.wait(10)
 if sys.argv[1] == "kill":
