@@ -307,12 +307,16 @@ def test_a_sink_may_take_its_time_to_close_its_file(run: Run, sink_file: Path) -
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from stream.pipeline import load_pipeline
 from stream.runtime.report import write_report
 from stream.runtime.supervisor import run_plan
 
+# Whoever started the tests in the background had Ctrl-C ignored, and that is inherited.
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 folder = Path(sys.argv[1])
 seen = 0
 
