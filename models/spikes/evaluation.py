@@ -169,10 +169,7 @@ class TrainedFolder:
         rates, behaviour = infer(network, seen, np.arange(len(fed)))
         counts = np.full(data.counts.shape, np.nan)
         counts[:, told] = rates
-        delay = network.config.look_ahead if isinstance(network, StreamingSTNDT) else 0
-        return Estimate(
-            _earlier(counts, data.segment, delay), _earlier(behaviour, data.segment, delay)
-        )
+        return Estimate(counts, behaviour)
 
     def attention(self, data: SpikeData) -> Floats | None:
         """Return the mean over up to 1000 bins; a frozen matrix is the same in all of them."""
@@ -191,14 +188,6 @@ class TrainedFolder:
             matrix = (layer.mix + layer.gain * state.gram[0]).softmax(-1)
             total = total + matrix.detach().double().numpy()
         return np.asarray(total / len(run))
-
-
-def _earlier(values: Floats, segment: NDArray[np.int64], bins: int) -> Floats:
-    """Return each segment's rows `bins` rows earlier, NaN where nothing comes any more."""
-    out = np.full(values.shape, np.nan)
-    for run in _runs(segment):
-        out[run.start : max(run.stop - bins, run.start)] = values[run.start + bins : run.stop]
-    return out
 
 
 _OUTPUTS = {"rates", "behaviour"}

@@ -32,6 +32,8 @@ class GRU(nn.Module):
         rates = exp(y[:n_out]) / width_s;  behaviour = y[n_out:] * behaviour_std + behaviour_mean
     """
 
+    delay_bins = 0
+
     def __init__(self, config: GRUConfig) -> None:
         super().__init__()
         self.config = config

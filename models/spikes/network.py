@@ -13,8 +13,11 @@ class RateNetwork(Protocol):
 
     `__call__` takes counts (batch, bins, n_in), segment ids (batch, bins) and optionally `keep`
     (batch, bins, n_in) of 0 and 1, which hides entries; it returns log expected spikes per bin
-    (batch, bins, n_out) and behaviour (batch, bins, D) in physical units.
+    (batch, bins, n_out) and behaviour (batch, bins, D) in physical units. Its output of a bin
+    describes the bin that lies `delay_bins` before it, and nothing in the first ones of a segment.
     """
+
+    delay_bins: int
 
     def __call__(
         self, counts: Tensor, segment: Tensor, keep: Tensor | None = None

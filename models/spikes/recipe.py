@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 
 from models.spikes.dataset import SpikeData, prepare
-from models.spikes.metrics import bits_per_spike, co_bps
+from models.spikes.metrics import co_bps, oracle_fraction
 from models.spikes.trained import CARD, Card, Trained, config_of, make_network, save_trained
 from models.spikes.training import Progress, TrainingSettings, fit, infer
 from stream.errors import ConfigError
@@ -170,17 +170,17 @@ def input_columns(data: SpikeData, held_out: Sequence[str]) -> NDArray[np.int64]
 def score(network: torch.nn.Module, data: SpikeData, inputs: NDArray[np.int64]) -> dict[str, float]:
     """Return figures of a network on a part that it was not trained on."""
     counts, behaviour = infer(network, data, inputs)
+    told = ~np.isnan(counts).any(axis=1)
+    counts, behaviour, truth = counts[told], behaviour[told], data.behaviour[told]
     held_out = np.setdiff1d(np.arange(len(data.units)), inputs)
     figures: dict[str, float] = {}
     if len(held_out):
-        figures["co_bps"] = co_bps(counts, data.counts, held_out)
+        figures["co_bps"] = co_bps(counts, data.counts[told], held_out)
     if data.true_rates is not None:
-        figures["oracle_fraction"] = bits_per_spike(counts, data.true_rates) / bits_per_spike(
-            data.true_rates, data.true_rates
-        )
+        figures["oracle_fraction"] = oracle_fraction(counts, data.true_rates[told])
     if behaviour.shape[1]:
-        known = ~np.isnan(data.behaviour).any(axis=1)
-        figures["behaviour_r2"] = float(r2_score(data.behaviour[known], behaviour[known]))
+        known = ~np.isnan(truth).any(axis=1)
+        figures["behaviour_r2"] = float(r2_score(truth[known], behaviour[known]))
     return figures
 
 

@@ -301,6 +301,9 @@ def _loss(
     before = torch.where(chosen > 0, data.segment[chosen - 1], -1)
     settled = torch.arange(settings.bins) >= settings.skip
     scored = settled | (segment != before[:, None])
+    log_counts, behaviour, told = _told(network, log_counts, behaviour, segment)
+    bins = told.shape[1]
+    index, keep, scored = index[:, :bins], keep[:, :bins], scored[:, :bins] & told
     loss = log_counts.new_zeros(())
     if settings.rates_weight:
         hidden = torch.ones(log_counts.shape, dtype=torch.bool)
@@ -314,6 +317,19 @@ def _loss(
         loss = loss + settings.behaviour_weight * errors.mean()
     assert isinstance(loss, Tensor)
     return loss
+
+
+def _told(
+    network: nn.Module, log_counts: Tensor, behaviour: Tensor, segment: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return outputs at the bins that they describe, and which bins are described at all.
+
+    With a delay of k bins, the k last bins are cut off and so are the k last of each segment.
+    """
+    k = network.delay_bins
+    assert isinstance(k, int)
+    bins = max(segment.shape[1] - k, 0)
+    return log_counts[:, k:], behaviour[:, k:], segment[:, k:] == segment[:, :bins]
 
 
 def _poisson(log_counts: Tensor, counts: Tensor) -> Tensor:
@@ -333,23 +349,30 @@ def validation_loss(
     counts, segment = tensors.counts[None], tensors.segment[None]
     columns = torch.from_numpy(inputs)
     held_out = np.setdiff1d(np.arange(counts.shape[-1]), inputs)
-    log_counts, behaviour = network(counts[..., columns], segment)
+
+    def run(keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        log_counts, behaviour = network(counts[..., columns], segment, keep)
+        return _told(network, log_counts, behaviour, segment)
+
+    log_counts, behaviour, told = run()
+    bins = told.shape[1]
     total = 0.0
     if settings.rates_weight:
+        goal = counts[:, :bins]
         if len(held_out):
-            scored = _poisson(log_counts, counts)[..., torch.from_numpy(held_out)]
+            scored = _poisson(log_counts, goal)[..., torch.from_numpy(held_out)]
         else:
             parts = []
             for fold in range(4):
                 keep = (torch.arange(len(columns)) % 4 != fold).to(counts.dtype)
-                hidden, _ = network(counts[..., columns], segment, keep.expand(counts.shape))
-                quarter = columns[fold::4]
-                parts.append(_poisson(hidden, counts)[..., quarter])
+                hidden = run(keep.expand(counts.shape))[0]
+                parts.append(_poisson(hidden, goal)[..., columns[fold::4]])
             scored = torch.cat(parts, dim=-1)
-        total += settings.rates_weight * float(scored.mean())
+        total += settings.rates_weight * float(scored[told].mean())
     if behaviour.shape[-1]:
-        known = ~tensors.behaviour.isnan().any(-1)
-        error = (behaviour[0] - tensors.behaviour)[known] / network.scales.behaviour_std  # type: ignore[union-attr,operator]
+        truth = tensors.behaviour[:bins]
+        known = told[0] & ~truth.isnan().any(-1)
+        error = (behaviour[0] - truth)[known] / network.scales.behaviour_std  # type: ignore[union-attr,operator]
         total += settings.behaviour_weight * float((error**2).mean())
     return total
 
@@ -358,10 +381,18 @@ def validation_loss(
 def infer(
     network: nn.Module, data: SpikeData, inputs: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return expected counts (bins, units) and behaviour (bins, D) of a part, run from cold."""
+    """Return expected counts (bins, units) and behaviour (bins, D) of a part, run from cold.
+
+    Rows are those of the bins that they describe; bins that a delay leaves without any are NaN.
+    """
     network.eval()
     tensors = _Tensors.of(data)
-    log_counts, behaviour = network(
-        tensors.counts[None][..., torch.from_numpy(inputs)], tensors.segment[None]
-    )
-    return log_counts[0].double().exp().numpy(), behaviour[0].double().numpy()
+    segment = tensors.segment[None]
+    log_counts, behaviour = network(tensors.counts[None][..., torch.from_numpy(inputs)], segment)
+    log_counts, behaviour, told = _told(network, log_counts, behaviour, segment)
+    whole = []
+    for values in (log_counts[0].double().exp(), behaviour[0].double()):
+        filled = torch.full((len(data.counts), values.shape[1]), torch.nan, dtype=torch.float64)
+        filled[: len(values)][told[0]] = values[told[0]]
+        whole.append(filled.numpy())
+    return whole[0], whole[1]

@@ -160,6 +160,8 @@ class Layer(nn.Module):
 class PublishedSTNDT(nn.Module):
     """Log rates of whole trials from their spike counts."""
 
+    delay_bins = 0
+
     band: Tensor
     time_position: Tensor
     space_position: Tensor

@@ -276,6 +276,7 @@ class StreamingSTNDT(nn.Module):
     def __init__(self, config: StreamingConfig) -> None:
         super().__init__()
         self.config = config
+        self.delay_bins = config.look_ahead
         self.scales = Scales(config.n_in, config.behaviour)
         self.embed = nn.Linear(config.features, config.n_out)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))

@@ -17,6 +17,7 @@ from models.spikes.trained import load_trained
 from models.spikes.training import Progress, TrainingSettings
 from stream.errors import ConfigError, ModelError
 from stream.spikes.nwb import load_recording, write_recording
+from stream.spikes.recording import Recording
 from stream.spikes.simulation import simulate_recording
 
 SHORT = TrainingSettings(updates=40, batch=4, bins=40, check_every=10, warm_up=5)
@@ -93,6 +94,33 @@ def test_units_that_are_held_out_are_told_and_never_fed(session, tmp_path):
     assert set(trained.card.inputs) == set(units) - set(held_out)
     assert trained.card.outputs == units
     assert "co_bps" in trained.card.scores
+
+
+def test_with_look_ahead_a_network_learns_what_later_bins_say_of_a_bin(tmp_path):
+    lag, bins, width_s = 3, 3000, 0.02
+    rng = np.random.default_rng(0)
+    early = rng.poisson(0.6, bins)
+    counts = np.stack([np.roll(early, lag), rng.poisson(0.6, bins), early], axis=1)
+    recording = Recording(
+        name="echo",
+        units=("late", "noise", "early"),
+        width_s=width_s,
+        start_s=0.0,
+        stop_s=bins * width_s,
+        segment_starts_s=np.zeros(1),
+        counts=counts.astype(np.uint16),
+    )
+    path = tmp_path / "echo.nwb"
+    write_recording(recording, path)
+    found = {}
+    for look_ahead in (0, lag):
+        settings = replace(SHORT, updates=150, weight_decay=0.0, learning_rate=5e-3)
+        network = {"look_ahead": look_ahead, "window": 8, "layers": 1, "dropout": 0.0}
+        asked = recipe(behaviour="", held_out=("early",), training=settings, network=network)
+        trained = train_system(path, asked, tmp_path / f"run-{look_ahead}")
+        found[look_ahead] = trained.card.scores["co_bps"]
+    assert found[0] < 0.1
+    assert found[lag] > 0.5
 
 
 def innervate(*args: str) -> subprocess.CompletedProcess[str]:
