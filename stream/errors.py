@@ -29,6 +29,14 @@ class WireError(InnervateError):
     """Bytes on a socket that are not a packet of this project."""
 
 
+class RunError(InnervateError):
+    """A run that failed, or was cut short. Its report says the rest."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class MissingExtraError(InnervateError):
     """A command needs packages that an extra of this project installs."""
 

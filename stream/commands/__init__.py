@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 from stream.errors import InnervateError, MissingExtraError
@@ -93,7 +95,10 @@ def main() -> None:
     try:
         _run(app)
     except InnervateError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(error)}")
+        # Nobody may be left to read it, and rich would end the process with another exit code.
+        with contextlib.suppress(OSError, SystemExit):
+            message = Text.assemble(("error:", "bold red"), " ", str(error))
+            Console(stderr=True, soft_wrap=True).print(message)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -115,7 +120,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def _plain(error: InnervateError) -> str:
-    return str(error).replace("[", r"\[")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stream.errors import ConfigError
+from stream.errors import ConfigError, RunError
 from stream.pipeline import load_pipeline
 from stream.runtime.report import Report, check_report_path, print_report, write_report
 from stream.runtime.supervisor import run_plan
@@ -30,25 +30,32 @@ def run(
         check_report_path(report)
     result = run_plan(load_pipeline(pipeline), duration_s=duration_s)
     deliver(result, report)
-    raise typer.Exit(result.exit)
 
 
 def deliver(result: Report, path: Path | None) -> None:
-    """Write the report of a run to `path`, if there is one, and print it.
+    """Print the report of a run, and write it to `path`, if there is one.
 
     Raises
     ------
+    RunError
+        The run failed; it has the exit code of the run.
     ConfigError
-        The file cannot be written; the report has been printed nevertheless.
+        The run went well, but the file cannot be written.
     """
+    # The terminal may be what ended the run, and a reader such as `head` may have left; rich would
+    # end the process for that, with an exit code that is not the run's.
+    with contextlib.suppress(OSError, SystemExit):
+        print_report(result)
+    message = result.message
     try:
         if path:
             write_report(result, path)
-    finally:
-        # The terminal may be what ended the run, and a reader such as `head` may have left; rich
-        # would end the process for that, with an exit code that is not the run's.
-        with contextlib.suppress(OSError, SystemExit):
-            print_report(result)
+    except ConfigError as error:
+        if not result.exit:
+            raise
+        message = f"{message}. And {error}"
+    if result.exit:
+        raise RunError(message, result.exit)
 
 
 def parse_duration(text: str | None) -> float | None:

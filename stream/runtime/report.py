@@ -153,7 +153,10 @@ def check_report_path(path: Path) -> None:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the report as tables; of a run that never started, only why."""
+    """Print the report as tables; of a run that never started, only where its logs are.
+
+    What went wrong is an error, which goes another way.
+    """
     console = console or Console()
     if report.duration_s:
         _print_tables(report, console)
@@ -161,8 +164,6 @@ def print_report(report: Report, console: Console | None = None) -> None:
         f"{report.pipeline}: {report.duration_s:.2f} s, logs in {report.run_dir}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-    if report.message:
-        console.print(report.message, style="bold red", markup=False, soft_wrap=True)
 
 
 def _print_tables(report: Report, console: Console) -> None:

@@ -116,6 +116,23 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_run_that_fails_says_why_like_any_other_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from stream.spikes.simulate import SpikesSimulate\n"
+        "class Broken(SpikesSimulate):\n"
+        "    def tick(self):\n"
+        "        raise RuntimeError('the probe [0] fell out')\n"
+    )
+    file = tmp_path / "p.yaml"
+    file.write_text("nodes:\n  cells: {use: 'broken:Broken', population: lorenz, units: 8}\n")
+    done = innervate("run", str(file), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: node 'cells' (broken:Broken) failed: RuntimeError")
+    assert "the probe [0] fell out" in done.stderr
+    assert "fell out" not in done.stdout
+    assert "logs in" in done.stdout
+
+
 def test_bench_lists_the_benchmarks() -> None:
     done = innervate("bench")
     assert done.returncode == 0
