@@ -23,21 +23,46 @@ def node_names() -> tuple[str, ...]:
     return tuple(sorted(_entries()))
 
 
+def installed_nodes() -> tuple[dict[str, type[Node[Any]]], list[ConfigError]]:
+    """Return every installed node class by its `use` name, and why others cannot be loaded."""
+    there: dict[str, type[Node[Any]]] = {}
+    broken: list[ConfigError] = []
+    for use in node_names():
+        try:
+            there[use] = node_class(use)
+        except ConfigError as error:
+            broken.append(error)
+    return there, broken
+
+
 def node_class(use: str) -> type[Node[Any]]:
     """Return the node class that is called `use`, or that `module:Class` names.
 
     Raises
     ------
     ConfigError
-        No installed package has such a node, or what is there is no node.
+        No installed package has such a node, it cannot be imported, or what is there is no node.
     """
+    entry = _entries().get(use)
     try:
-        found = _entries()[use].load() if use in _entries() else _by_path(use)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the node '{use}' cannot be loaded: {error}") from error
+        found = entry.load() if entry else _by_path(use)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:  # the code of others may raise anything
+        raise ConfigError(
+            f"the node '{use}'{_origin(entry)} cannot be loaded:"
+            f" {type(error).__name__}: {str(error).rstrip('.')}."
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Node)):
-        raise ConfigError(f"'{use}' is no node class: it must derive from stream.node.Node")
+        raise ConfigError(
+            f"'{use}'{_origin(entry)} is no node class: it must derive from stream.node.Node."
+        )
     return found
+
+
+def _origin(entry: EntryPoint | None) -> str:
+    """Say which package a node comes from: that is what must be repaired or uninstalled."""
+    return f" of the package '{entry.dist.name}'" if entry and entry.dist else ""
 
 
 def _by_path(use: str) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stream.node import Node, Source
-from stream.registry import node_class, node_names
+from stream.registry import installed_nodes
 from stream.units import HERTZ_PATTERN, SECONDS_PATTERN, format_hertz, format_seconds
 
 _LINK = {
@@ -34,10 +34,11 @@ _OWN_CLASS = {
 
 
 def pipeline_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of pipeline files."""
+    """Return the JSON Schema (draft 2020-12) of pipeline files, with the nodes that can be loaded."""
+    there, _ = installed_nodes()
     defs: dict[str, Any] = {}
-    for use in node_names():
-        defs[use] = _node_schema(use, defs)
+    for use, cls in there.items():
+        defs[use] = _node_schema(use, cls, defs)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "innervate pipeline",
@@ -49,7 +50,7 @@ def pipeline_schema() -> dict[str, Any]:
                 "propertyNames": _NAME,
                 "minProperties": 1,
                 "additionalProperties": {
-                    "oneOf": [*({"$ref": f"#/$defs/{u}"} for u in node_names()), _OWN_CLASS]
+                    "oneOf": [*({"$ref": f"#/$defs/{u}"} for u in there), _OWN_CLASS]
                 },
             },
         },
@@ -69,8 +70,7 @@ def settings_schema(cls: type[Node[Any]]) -> dict[str, Any]:
     return schema
 
 
-def _node_schema(use: str, defs: dict[str, Any]) -> dict[str, Any]:
-    cls = node_class(use)
+def _node_schema(use: str, cls: type[Node[Any]], defs: dict[str, Any]) -> dict[str, Any]:
     schema = settings_schema(cls)
     defs.update(schema.pop("$defs", {}))
     required = ["use", *schema.get("required", [])]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from stream.errors import InnervateError, MissingExtraError
+from stream.errors import ConfigError, InnervateError, MissingExtraError
 
 # In the order in which a newcomer needs them; commands of other packages follow.
 _ORDER = (
@@ -73,8 +73,22 @@ def _command(name: str, function: Callable[..., None]) -> Any:
 
 
 def _load(name: str) -> Callable[..., None]:
-    function: Callable[..., None] = _entries()[name].load()
+    entry = _entries()[name]
+    try:
+        function: Callable[..., None] = entry.load()
+    except Exception as error:  # the code of others may raise anything
+        if isinstance(error, ModuleNotFoundError) and _extra_of(error):
+            raise
+        package = f" of the package '{entry.dist.name}'" if entry.dist else ""
+        raise ConfigError(
+            f"the command '{name}'{package} cannot be loaded: {type(error).__name__}:"
+            f" {str(error).rstrip('.')}."
+        ) from error
     return function
+
+
+def _extra_of(error: ModuleNotFoundError) -> str | None:
+    return _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
 
 
 def _show_version(asked: bool) -> None:
@@ -108,7 +122,7 @@ def _run(app: typer.Typer) -> None:
     try:
         app(prog_name="innervate")
     except ModuleNotFoundError as error:
-        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+        extra = _extra_of(error)
         if extra is None:
             raise
         raise MissingExtraError(f"innervate {' '.join(sys.argv[1:2])}", extra) from None

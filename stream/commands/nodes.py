@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stream.node import Node, Source
-from stream.registry import node_class, node_names
+from stream.registry import installed_nodes, node_class
 from stream.schema import settings_schema
 
 
@@ -19,9 +19,9 @@ def nodes(
 ) -> None:
     """List the nodes there are, with their settings."""
     console = Console()
-    for use in [name] if name else node_names():
-        cls = node_class(use)
-        console.print(f"[bold]{use}[/]  {_takes(cls)}  {cls.summary}")
+    there, broken = ({name: node_class(name)}, []) if name else installed_nodes()
+    for use, cls in there.items():
+        console.print(f"[bold]{use}[/]  {_takes(cls)}  {escape(cls.summary)}")
         table = Table(box=None, padding=(0, 2), show_header=False)
         table.add_column()
         table.add_column(no_wrap=True)
@@ -32,6 +32,8 @@ def nodes(
             what = "required" if key in schema.get("required", ()) else _default(setting)
             table.add_row("", f"[cyan]{key}[/]", what, escape(setting.get("description", "")))
         console.print(table)
+    for error in broken:
+        console.print(f"[yellow]note:[/] {escape(str(error))}", soft_wrap=True)
 
 
 def _takes(cls: type[Node[Any]]) -> str:

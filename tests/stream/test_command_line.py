@@ -133,6 +133,58 @@ def test_a_run_that_fails_says_why_like_any_other_error(tmp_path: Path) -> None:
     assert "logs in" in done.stdout
 
 
+@pytest.fixture
+def plug_in(tmp_path: Path) -> Path:
+    """A folder of installed packages with one that adds nodes and commands, all but one broken."""
+    info = tmp_path / "site" / "wobbly-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wobbly\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[innervate.nodes]\n"
+        "wobbly.old = wobbly:gone\n"
+        "wobbly.raising = wobbly_raising:Node\n"
+        "wobbly.number = wobbly:number\n"
+        "[innervate.commands]\n"
+        "wobble = wobbly_raising:wobble\n"
+    )
+    (tmp_path / "site" / "wobbly.py").write_text("number = 1\n")
+    (tmp_path / "site" / "wobbly_raising.py").write_text("raise OSError('no driver [x]')\n")
+    return tmp_path / "site"
+
+
+def test_a_broken_plug_in_is_named_beside_the_nodes_that_work(plug_in: Path) -> None:
+    done = innervate("nodes", PYTHONPATH=str(plug_in))
+    assert done.returncode == 0, done.stderr
+    assert "spikes.simulate" in done.stdout
+    package = "of the package 'wobbly'"
+    for text in (
+        f"'wobbly.old' {package} cannot be loaded: AttributeError: module 'wobbly' has no",
+        f"'wobbly.raising' {package} cannot be loaded: OSError: no driver [x].",
+        f"'wobbly.number' {package} is no node class",
+    ):
+        assert text in done.stdout
+    done = innervate("schema", PYTHONPATH=str(plug_in))
+    assert done.returncode == 0, done.stderr
+    assert '"spikes.simulate"' in done.stdout
+    assert "left out: the node 'wobbly.raising'" in done.stderr
+
+
+def test_a_pipeline_with_a_broken_plug_in_and_a_broken_command_are_one_message(
+    plug_in: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("nodes:\n  probe: {use: wobbly.raising}\n")
+    done = innervate("run", str(file), PYTHONPATH=str(plug_in))
+    assert done.returncode == 2
+    assert f"error: {file}:2: node 'probe', key 'use': the node 'wobbly.raising'" in done.stderr
+    assert "OSError: no driver [x]" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = innervate("wobble", PYTHONPATH=str(plug_in))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: the command 'wobble' of the package 'wobbly' cannot be loaded" in done.stderr
+    assert innervate("--help", PYTHONPATH=str(plug_in)).returncode == 0
+
+
 def test_bench_lists_the_benchmarks() -> None:
     done = innervate("bench")
     assert done.returncode == 0
