@@ -34,7 +34,7 @@ _OWN_CLASS = {
 
 
 def pipeline_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of pipeline files, with the nodes that can be loaded."""
+    """Return the JSON Schema (draft 2020-12) of pipeline files with nodes that can be loaded."""
     there, _ = installed_nodes()
     defs: dict[str, Any] = {}
     for use, cls in there.items():

@@ -10,65 +10,37 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import zmq
 
-from stream.errors import ConfigError
 from stream.plan import Plan
 from stream.runtime import messages
 from stream.runtime.addresses import bind_private, private_prefix
 from stream.runtime.links import fixed_bytes
 from stream.runtime.messages import Mark
+from stream.runtime.process import Limits, WorkerProcess
 from stream.runtime.report import Report, assemble
+from stream.runtime.run_folders import run_folder
 from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
-from stream.runtime.worker import TOKEN_VARIABLE
 from stream.units import to_ns
 
 _START_DELAY_NS = 50_000_000
 _STATUS_NS = 250_000_000
 _POLL_MS = 50
-_LINKS_S = 5.0
 _LOGGED_REFUSALS = 20
 _LAST_WORDS_NS = 500_000_000
 _CUT_NS = 2_000_000_000
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long things may take before they count as failed, in seconds.
-
-    Attributes
-    ----------
-    ready_s
-        From the start of a process until all of its nodes are open and its links connected.
-    silent_s
-        Without a sign of life while streaming; one call of a node may take no longer.
-    close_s
-        For a node to finish and close its files.
-    drain_s
-        For what is under way to reach its sinks once sources have ended, counted from the last
-        packet that moved.
-    """
-
-    ready_s: float = 120.0
-    silent_s: float = 0.8
-    close_s: float = 300.0
-    drain_s: float = 10.0
 
 
 def run_plan(
@@ -90,7 +62,7 @@ def run_plan(
     on_status
         Called a few times a second with the statistics that the status socket publishes.
     run_dir
-        Folder for logs and what nodes leave; by default a new one in `default_run_dir`.
+        Folder for logs and what nodes leave; by default a new one, see `run_folder`.
     limits
         How long things may take.
 
@@ -106,16 +78,12 @@ def run_plan(
     ConfigError
         The folder of the run cannot be made.
     """
-    folder = run_dir or default_run_dir(plan.name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder of the run, {folder}, cannot be made: {error.strerror}; the variable"
-            " XDG_STATE_HOME says where such folders lie."
-        ) from None
     token = secrets.token_hex(16)
-    with private_prefix(token) as prefix, zmq.Context() as context:
+    with (
+        run_folder(plan.name, run_dir) as folder,
+        private_prefix(token) as prefix,
+        zmq.Context() as context,
+    ):
         supervisor = _Supervisor(
             plan, duration_s=duration_s, on_status=on_status, folder=folder,
             limits=limits or Limits(), token=token, prefix=prefix, context=context,
@@ -125,14 +93,6 @@ def run_plan(
                 return supervisor.run()
             finally:
                 supervisor.close()
-
-
-def default_run_dir(name: str) -> Path:
-    """Return a folder name for a new run: its time and pipeline, in the user's state folder."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "pipeline"
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return state / "innervate" / "runs" / f"{stamp}-{safe}-{os.getpid()}"
 
 
 @contextmanager
@@ -170,31 +130,6 @@ def _signals(handler: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-class _Process:
-    """A worker as the supervisor knows it."""
-
-    def __init__(self, group: str, nodes: tuple[str, ...], log: Path) -> None:
-        self.group = group
-        self.nodes = nodes
-        self.log = log
-        self.mark_fd = anonymous_file(f"innervate-{group}")
-        os.ftruncate(self.mark_fd, Mark.SIZE)
-        self.mark = Mark(mmap(self.mark_fd, Mark.SIZE))
-        self.popen: subprocess.Popen[bytes] | None = None
-        self.ready = False
-        self.done = False
-        self.gone = False
-        self.spawned_ns = self.last_ns = time.monotonic_ns()
-        self.statistics: dict[str, Any] = {}
-        self.ended_ns = 0
-
-    @property
-    def who(self) -> str:
-        """The nodes of this process, for a message."""
-        names = " and ".join(f"'{name}'" for name in self.nodes)
-        return f"node {names}" if len(self.nodes) == 1 else f"the nodes {names}"
-
-
 class _Supervisor:
     def __init__(
         self,
@@ -209,7 +144,6 @@ class _Supervisor:
         context: zmq.Context[Any],
     ) -> None:
         self._plan = plan
-        self._node_names = tuple(plan.nodes)
         self._duration_s = duration_s
         self._on_status = on_status
         self._folder = folder
@@ -228,7 +162,7 @@ class _Supervisor:
             if sys.platform == "linux" and self._is_shared(link.stream)
         }
         self._processes = {
-            group: _Process(group, nodes, folder / f"{group}.log")
+            group: WorkerProcess(group, nodes, tuple(plan.nodes), folder / f"{group}.log")
             for group, nodes in plan.groups.items()
         }
         self._start_ns = 0
@@ -257,8 +191,8 @@ class _Supervisor:
     def run(self) -> Report:
         """Run to the end."""
         for process in self._processes.values():
-            self._spawn(process)
-        while any(not (p.done or p.gone) for p in self._processes.values()):
+            process.spawn(f"{self._prefix}control", self._token, tuple(self._shared.values()))
+        while not all(process.over for process in self._processes.values()):
             self._control.poll(_POLL_MS)
             self._read_control()
             self._check_processes()
@@ -272,18 +206,15 @@ class _Supervisor:
                 self._start()
             self._publish()
         for process in self._processes.values():
-            if process.done and process.popen is not None:
-                self._await_exit(process)
+            if process.done and not process.exits_within(self._limits.drain_s):
+                self._fail(process, f"the process of {process.who} did not end", 1)
         self._publish(final=True)
         return self._report()
 
     def close(self) -> None:
         """End what is left of the processes, and free what they shared."""
         for process in self._processes.values():
-            if process.popen is not None and process.popen.poll() is None:
-                process.popen.kill()
-                process.popen.wait()
-            os.close(process.mark_fd)
+            process.close()
         for fd in self._shared.values():
             os.close(fd)
         self._control.close()
@@ -291,20 +222,7 @@ class _Supervisor:
 
     # Starting
 
-    def _spawn(self, process: _Process) -> None:
-        arguments = [process.group, f"{self._prefix}control", str(process.mark_fd)]
-        with process.log.open("ab") as log:
-            process.popen = subprocess.Popen(
-                [sys.executable, "-m", "stream.runtime.worker", *arguments],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, TOKEN_VARIABLE: self._token},
-                pass_fds=[process.mark_fd, *self._shared.values()],
-                # Ctrl-C goes to the supervisor alone, which then ends the workers in order.
-                process_group=0,
-            )
-
-    def _set_up(self, process: _Process) -> None:
+    def _set_up(self, process: WorkerProcess) -> None:
         plan = msgspec.json.encode(self._plan, enc_hook=messages.plain)
         self._tell(
             process,
@@ -323,7 +241,7 @@ class _Supervisor:
 
     # Watching
 
-    def _tell(self, process: _Process, message: messages.ToWorker) -> None:
+    def _tell(self, process: WorkerProcess, message: messages.ToWorker) -> None:
         self._control.send_multipart([process.group.encode(), messages.encode(message)])
 
     def _read_control(self) -> None:
@@ -347,7 +265,7 @@ class _Supervisor:
         if self._refused <= _LOGGED_REFUSALS:
             _log.warning("refused %s", what)
 
-    def _hear(self, process: _Process, message: messages.FromWorker) -> None:
+    def _hear(self, process: WorkerProcess, message: messages.FromWorker) -> None:
         if isinstance(message, messages.Hello):
             if message.token != self._token:
                 self._refuse("a worker that is not of this run")
@@ -378,10 +296,10 @@ class _Supervisor:
         late_ns = max(0, now_ns - self._turned_ns - 2 * _POLL_MS * 1_000_000)
         self._turned_ns = now_ns
         for process in self._processes.values():
-            if process.done or process.gone or process.popen is None:
+            if process.over:
                 continue
             process.last_ns += late_ns
-            code = process.popen.poll()
+            code = process.exit_code()
             if code is not None:
                 # Its last words may be later here than the news of its end.
                 deadline_ns = now_ns + _LAST_WORDS_NS
@@ -391,48 +309,11 @@ class _Supervisor:
                     if code != 0:
                         break
                 if not process.done:
-                    self._fail(process, self._death(process, code), 1)
-            elif reason := self._silence(process, now_ns):
+                    self._fail(process, process.death(code), 1)
+            elif reason := process.silence(now_ns, self._limits):
                 self._fail(process, reason, 1)
         if self._start_ns:
             self._check_draining(now_ns)
-
-    def _death(self, process: _Process, code: int) -> str:
-        if code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-        else:
-            how = f"ended by itself with exit code {code}"
-        busy = self._busy(process)
-        where = f" while '{busy}' was working" if busy and len(process.nodes) > 1 else ""
-        return f"the process of {process.who} {how}{where}. Details are in {process.log}"
-
-    def _busy(self, process: _Process) -> str:
-        node = process.mark.read()[1]
-        return self._node_names[node] if 0 <= node < len(self._node_names) else ""
-
-    def _silence(self, process: _Process, now_ns: int) -> str:
-        """Return what to say of a process that has been silent for too long, or nothing."""
-        phase, _, since_ns = process.mark.read()
-        silent_s = (now_ns - max(process.last_ns, since_ns)) / 1e9
-        busy = self._busy(process)
-        name = f"node '{busy}'" if busy else process.who
-        if phase in (Mark.STARTING, Mark.OPENING):
-            if silent_s > self._limits.ready_s:
-                return f"{name} was not ready after {silent_s:.0f} s"
-        elif phase == Mark.CLOSING:
-            if silent_s > self._limits.close_s:
-                return f"{name} did not close within {silent_s:.0f} s"
-        elif not process.ready:
-            if silent_s > self._limits.silent_s:
-                return f"{name} did not answer for {silent_s:.1f} s"
-            if (now_ns - process.spawned_ns) / 1e9 > self._limits.ready_s + _LINKS_S:
-                return f"the links of {process.who} could not be connected"
-        elif silent_s > self._limits.silent_s:
-            return (
-                f"{name} hung: it gave no sign of life for {silent_s:.1f} s. Where it was is in"
-                f" {process.log}"
-            )
-        return ""
 
     def _check_draining(self, now_ns: int) -> None:
         """Give up on an end that does not come, though every process turns its loop."""
@@ -443,13 +324,13 @@ class _Supervisor:
         )
         if moved != self._moved[0]:
             self._moved = (moved, now_ns)
-        still = [p for p in self._processes.values() if not (p.done or p.gone)]
+        still = [process for process in self._processes.values() if not process.over]
         ending = self._stopping or all(p.statistics.get("sources_ended") for p in still)
         if (
             ending
             and still
             and now_ns - self._moved[1] > to_ns(self._limits.drain_s)
-            and all(process.mark.read()[0] == Mark.STREAMING for process in still)
+            and all(process.phase == Mark.STREAMING for process in still)
         ):
             for process in still:
                 self._fail(process, f"{process.who} did not come to an end", 1)
@@ -468,42 +349,23 @@ class _Supervisor:
         if not self._stopping or self._start_ns or time.monotonic_ns() < self._stopped_ns + _CUT_NS:
             return
         for process in self._processes.values():
-            opening = process.mark.read()[0] in (Mark.STARTING, Mark.OPENING)
-            if opening and not (process.done or process.gone):
+            if process.opening and not process.over:
                 process.gone = True
-                self._kill(process)
+                process.kill()
 
-    def _fail(self, process: _Process | None, message: str, code: int) -> None:
+    def _fail(self, process: WorkerProcess | None, message: str, code: int) -> None:
         """Keep the first failure, lose the process if there is one, and end the run."""
         _log.info("%s", message)
         if not self._exit:
             self._exit, self._message = code, message
         if process is not None:
             process.gone = True
-            self._kill(process)
+            process.kill()
             for other in self._processes.values():
                 if other is not process:
                     self._tell(other, messages.Lost([process.group]))
         if not self._stopping:
             self._stop()
-
-    def _kill(self, process: _Process) -> None:
-        if process.popen is None or process.popen.poll() is not None:
-            return
-        # Leaves in the log where in the code it hung.
-        process.popen.send_signal(signal.SIGUSR1)
-        try:
-            process.popen.wait(0.1)
-        except subprocess.TimeoutExpired:
-            process.popen.kill()
-            process.popen.wait()
-
-    def _await_exit(self, process: _Process) -> None:
-        assert process.popen is not None
-        try:
-            process.popen.wait(self._limits.drain_s)
-        except subprocess.TimeoutExpired:
-            self._fail(process, f"the process of {process.who} did not end", 1)
 
     # Saying
 

@@ -10,8 +10,9 @@ import yaml
 
 from stream.pipeline import load_pipeline
 from stream.plan import Plan
+from stream.runtime.process import Limits
 from stream.runtime.report import Report
-from stream.runtime.supervisor import Limits, run_plan
+from stream.runtime.supervisor import run_plan
 
 HERE = Path(__file__).parent
 

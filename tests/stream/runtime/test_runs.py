@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import zmq
 
+from stream.runtime.process import Limits
 from stream.runtime.report import Report, print_report, write_report
-from stream.runtime.supervisor import Limits
 
 Run = Callable[..., Report]
 MS = 1_000_000
