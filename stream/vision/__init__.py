@@ -1,0 +1,1 @@
+"""Camera frames, keypoints and skeletons: the second kind of stream."""

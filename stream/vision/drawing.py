@@ -1,0 +1,142 @@
+"""Draws what was found into frames: skeletons, and a strip with label and latency below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.vision.frames import Frame
+from stream.vision.layouts import Layout
+from stream.vision.opencv import load_cv2
+
+Colour = tuple[int, int, int]
+
+_LEFT: Colour = (64, 160, 255)
+_RIGHT: Colour = (255, 180, 60)
+_MIDDLE: Colour = (235, 235, 235)
+_OUTLINE: Colour = (20, 20, 20)
+_STRIP: Colour = (34, 30, 28)
+_TEXT: Colour = (240, 240, 240)
+_DIM: Colour = (160, 155, 150)
+_BAR: Colour = (120, 200, 90)
+_SEEN = 0.5
+# Joints so close together that dots would hide the lines between them.
+_FINE = ("eye", "mouth", "ear", "nose", "pinky", "index", "thumb", "heel", "middle", "ring")
+
+
+class Found(NamedTuple):
+    """Joints to draw: (joints, 3) with x and y in pixels and how sure they are, from 0 to 1."""
+
+    layout: Layout
+    joints: NDArray[np.float32]
+
+
+class Caption(NamedTuple):
+    """What the strip says.
+
+    Attributes
+    ----------
+    label, probability
+        The best class, empty when there is no label, and its probability.
+    remarks
+        Short texts for the right side, such as `keys 18 ms`.
+    note
+        Shown instead of a label, such as `nobody in view`.
+    """
+
+    label: str = ""
+    probability: float = 0.0
+    remarks: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Painter:
+    """Draws frames of one size. `size` is width and height of what it returns, both even."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._cv2 = load_cv2("The node 'overlay'")
+        self._height, self._width = height, width
+        self._unit = max(1.0, height / 360)
+        # Characters have a least size at which they can be read.
+        self._scale = max(0.42, 0.55 * height / 480)
+        strip = round(58 * self._scale)
+        self.size = (width + width % 2, height + strip + (height + strip) % 2)
+        self._canvas = np.zeros((self.size[1], self.size[0], 3), np.uint8)
+
+    def draw(self, frame: Frame, found: Sequence[Found], caption: Caption) -> Frame:
+        """Return the picture; it is valid until the next one is drawn."""
+        canvas = self._canvas
+        canvas[: self._height, : self._width] = frame
+        canvas[self._height :] = _STRIP
+        image = canvas[: self._height, : self._width]
+        for item in found:
+            self._skeleton(image, item)
+        self._strip(canvas, caption)
+        return canvas
+
+    def _skeleton(self, image: Frame, found: Found) -> None:
+        cv2, layout = self._cv2, found.layout
+        seen = found.joints[:, 2] >= _SEEN
+        points = np.nan_to_num(found.joints[:, :2]).clip(-30_000, 30_000)
+        # A sixteenth of a pixel is what OpenCV can place a line to.
+        spots = [tuple(spot) for spot in np.round(points * 16).astype(int).tolist()]
+        thick = max(1, round(1.6 * self._unit))
+        edges = [(a, b) for a, b in layout.edges.tolist() if seen[a] and seen[b]]
+        for widening, plain in ((2, _OUTLINE), (0, None)):
+            for a, b in edges:
+                colour = plain or _colour(layout.joints[a], layout.joints[b])
+                cv2.line(image, spots[a], spots[b], colour, thick + widening, cv2.LINE_AA, 4)
+        radius = round(2.2 * self._unit * 16)
+        for spot, joint, shown in zip(spots, layout.joints, seen, strict=True):
+            if shown and not any(part in joint for part in _FINE):
+                cv2.circle(image, spot, radius + 16, _OUTLINE, -1, cv2.LINE_AA, 4)
+                cv2.circle(image, spot, radius, _colour(joint, joint), -1, cv2.LINE_AA, 4)
+
+    def _strip(self, canvas: Frame, caption: Caption) -> None:
+        cv2, scale = self._cv2, self._scale
+        margin = round(18 * scale)
+        middle = (self._height + canvas.shape[0]) // 2
+        base = middle + round(10 * scale)
+        right = canvas.shape[1] - margin
+        for remark in reversed(caption.remarks):
+            width = self._width_of(remark, 0.8 * scale)
+            self._text(canvas, remark, (right - width, base), 0.8 * scale, _DIM)
+            right -= width + margin
+        if not caption.label:
+            self._text(canvas, caption.note, (margin, base), scale, _DIM)
+            return
+        self._text(canvas, caption.label, (margin, base), scale, _TEXT)
+        left = 2 * margin + self._width_of(caption.label, scale)
+        percent = f"{100 * caption.probability:.0f} %"
+        length = min(round(150 * scale), right - left - self._width_of(percent, scale) - margin)
+        if length > margin:
+            half = max(2, round(5 * scale))
+            end = left + round(length * min(1.0, max(0.0, caption.probability)))
+            for stop, colour in ((left + length, (70, 64, 60)), (end, _BAR)):
+                cv2.rectangle(canvas, (left, middle - half), (stop, middle + half), colour, -1)
+            left += length + margin
+        self._text(canvas, percent, (left, base), 0.9 * scale, _TEXT)
+
+    def _text(
+        self, canvas: Frame, text: str, at: tuple[int, int], scale: float, colour: Colour
+    ) -> None:
+        cv2 = self._cv2
+        thick = max(1, round(1.4 * scale))
+        # The letters of OpenCV are ASCII.
+        plain = text.encode("ascii", "replace").decode()
+        cv2.putText(canvas, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thick, cv2.LINE_AA)
+
+    def _width_of(self, text: str, scale: float) -> int:
+        cv2 = self._cv2
+        thick = max(1, round(1.4 * scale))
+        return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)[0][0])
+
+
+def _colour(a: str, b: str) -> Colour:
+    for side, colour in (("left_", _LEFT), ("right_", _RIGHT)):
+        if a.startswith(side) and b.startswith(side):
+            return colour
+    return _MIDDLE
