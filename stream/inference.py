@@ -81,7 +81,9 @@ class StreamingSession:
         self._inputs: list[tuple[str, _Tensor]] = []
         self._outputs: list[tuple[str, _Tensor]] = []
         self._starts: list[tuple[_Tensor, NDArray[Any]]] = []
-        self._binding, self._other = self._bind(_device_id(device) if gpu else None)
+        self._unread: list[_Tensor] = []
+        bindings = self._bind(_device_id(device) if gpu else None)
+        self._binding, self._other, self._rehearsal = bindings
         self.reset()
 
     def reset(self) -> None:
@@ -116,22 +118,38 @@ class StreamingSession:
                     f" {list(tensor.array.shape)}, found {values.dtype} {list(values.shape)}."
                 )
             tensor.write(values)
+        self._run(self._binding)
+        self._binding, self._other = self._other, self._binding
+        return {name: tensor.array.copy() for name, tensor in self._outputs}
+
+    def rehearse(self) -> None:
+        """Run a step that leaves no trace, so that the next one finds its weights in the caches.
+
+        Raises
+        ------
+        ModelError
+            ONNX Runtime failed.
+        """
+        self._run(self._rehearsal)
+
+    def _run(self, binding: ort.IOBinding) -> None:
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's own exceptions have no common base.
             raise ModelError(
                 f"{self.contract.name}: a step failed ({_first_line(error)})."
             ) from None
-        self._binding, self._other = self._other, self._binding
-        return {name: tensor.array.copy() for name, tensor in self._outputs}
 
-    def _bind(self, gpu: int | None) -> tuple[ort.IOBinding, ort.IOBinding]:
-        """Make the buffers, and a binding for each of the two roles that they take in turn."""
+    def _bind(self, gpu: int | None) -> tuple[ort.IOBinding, ort.IOBinding, ort.IOBinding]:
+        """Make the buffers, and bindings: one for each of the two roles that they take in turn.
+
+        The third one, for rehearsals, reads the states and writes none of them.
+        """
         contract = self.contract
         self._inputs = [(p.name, _Tensor(p.shape, p.dtype, gpu)) for p in contract.inputs]
         # Outputs stay on the host: ONNX Runtime copies them there at the end of a run.
         self._outputs = [(p.name, _Tensor(p.shape, p.dtype, None)) for p in contract.outputs]
-        bindings = (self._session.io_binding(), self._session.io_binding())
+        one, two, rehearsal = bindings = tuple(self._session.io_binding() for _ in range(3))
         for binding in bindings:
             for name, tensor in self._inputs:
                 binding.bind_ortvalue_input(name, tensor.value)
@@ -142,14 +160,15 @@ class StreamingSession:
             # In place was verified with the CPU's kernels only.
             in_place = state.in_place and gpu is None
             second = first if in_place else _Tensor(state.shape, state.dtype, gpu)
+            unread = _Tensor(state.shape, state.dtype, gpu)
+            self._unread.append(unread)
             start = np.full(state.shape, state.start, state.dtype)
             self._starts += [(first, start), (second, start)]
-            for binding, (old, new) in zip(
-                bindings, ((first, second), (second, first)), strict=True
-            ):
+            roles = ((one, first, second), (two, second, first), (rehearsal, first, unread))
+            for binding, old, new in roles:
                 binding.bind_ortvalue_input(state.input, old.value)
                 binding.bind_ortvalue_output(state.output, new.value)
-        return bindings
+        return one, two, rehearsal
 
 
 class _Tensor:

@@ -13,10 +13,10 @@ from stream.node import StreamSpec
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 
-def _port(name, kind, channels, unit):
+def _port(name, kind, channels, unit, period_s=0.005):
     return Port(
         name=name, kind=kind, shape=(len(channels),), axes=("unit",), unit=unit,
-        channels=channels, period_s=0.005,
+        channels=channels, period_s=period_s,
     )  # fmt: skip
 
 
@@ -40,7 +40,14 @@ def _save(path: Path, contract: Contract, nodes, constants) -> Path:
 
 
 def _integrator(
-    path: Path, *, units=("a", "b", "c"), in_place=False, delay_steps=0, start=0.0, leak=0.5
+    path: Path,
+    *,
+    units=("a", "b", "c"),
+    in_place=False,
+    delay_steps=0,
+    start=0.0,
+    leak=0.5,
+    period_s=0.005,
 ) -> Path:
     """rates = trace = leak * trace + counts; behaviour = the sum of rates, and 1 / counts[0] - .5.
 
@@ -50,9 +57,9 @@ def _integrator(
         name="integrator",
         version="1",
         task="rates",
-        inputs=(_port("counts", "counts", units, "count"),),
+        inputs=(_port("counts", "counts", units, "count", period_s),),
         outputs=(
-            _port("rates", "rates", units, "Hz"),
+            _port("rates", "rates", units, "Hz", period_s),
             _port("behaviour", "behaviour", ("total", "inverse"), ""),
         ),
         states=(

@@ -38,6 +38,17 @@ def test_a_ring_buffer_sums_its_window_also_after_it_wrapped(tmp_path, ring, row
     assert np.array_equal(steps(session, data), expected)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_rehearsals_leave_no_trace(tmp_path, ring, in_place):
+    path = ring(tmp_path / "m.onnx", in_place=in_place)
+    rows = np.random.default_rng(0).poisson(1.0, (50, 3)).astype(np.float32)
+    session, rehearsed = StreamingSession(path, "cpu"), StreamingSession(path, "cpu")
+    for number, row in enumerate(rows):
+        for _ in range(number % 4):
+            rehearsed.rehearse()
+        assert np.array_equal(steps(rehearsed, [row]), steps(session, [row]))
+
+
 def test_it_computes_what_a_plain_session_with_state_passed_by_hand_computes(tmp_path, integrator):
     path = integrator(tmp_path / "m.onnx", leak=0.9)
     rows = np.random.default_rng(0).poisson(1.0, (50, 3)).astype(np.float32)
