@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import graphlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,10 @@ class _Reader:
         if not isinstance(root, dict):
             raise self.error("a pipeline file is a mapping with the keys 'name' and 'nodes'.")
         for key in root:
-            if key not in ("name", "nodes"):
-                raise self.error(f"unknown key '{key}'; a pipeline has 'name' and 'nodes'.", key)
+            if key not in ("name", "nodes", "realtime"):
+                raise self.error(
+                    f"unknown key '{key}'; a pipeline has 'name', 'nodes' and 'realtime'.", key
+                )
         nodes = root.get("nodes")
         if not isinstance(nodes, dict) or not nodes:
             raise self.error("'nodes' must name at least one node.", "nodes")
@@ -69,12 +71,30 @@ class _Reader:
         for name in self._order(wanted):
             planned[name] = self._node(name, nodes[name], wanted[name], planned, writers)
         plan = Plan(
-            name=str(root.get("name") or self.path.stem), path=str(self.path), nodes=planned
+            name=str(root.get("name") or self.path.stem),
+            path=str(self.path),
+            nodes=planned,
+            realtime=self._realtime(root.get("realtime"), [n.group for n in planned.values()]),
         )
         if not any(issubclass(node_class(node.use), Source) for node in planned.values()):
             raise self.error("no node is a source, so nothing would ever happen.", "nodes")
         self._check_groups(plan)
         return plan
+
+    def _realtime(self, given: object, groups: Collection[str]) -> tuple[str, ...]:
+        names = [] if given is None else given
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self.error(
+                f"expected a list of groups, or of nodes without a group, found {given!r}.",
+                "realtime",
+            )
+        for number, name in enumerate(names):
+            if name not in groups:
+                raise self.error(
+                    f"'realtime' names '{name}', which is no group and no node without a group"
+                    f"{_near(name, groups)}.", "realtime", number,
+                )  # fmt: skip
+        return tuple(dict.fromkeys(names))
 
     def _from(self, name: str, keys: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         """Return (stream, deliver, max_age) for each input as written."""

@@ -59,12 +59,13 @@ class Plan:
     """A pipeline that may run. Nodes stand in an order in which data can flow through them.
 
     `groups` maps a group to its nodes in that order. A node without a group has one of its own
-    name.
+    name. `realtime` names the groups whose processes ask for real-time priority.
     """
 
     name: str
     path: str
     nodes: dict[str, NodePlan]
+    realtime: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:

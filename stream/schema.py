@@ -53,6 +53,11 @@ def pipeline_schema() -> dict[str, Any]:
                     "oneOf": [*({"$ref": f"#/$defs/{u}"} for u in there), _OWN_CLASS]
                 },
             },
+            "realtime": {
+                "type": "array",
+                "description": "groups, or nodes without one, that ask for real-time priority",
+                "items": _NAME,
+            },
         },
         "required": ["nodes"],
         "additionalProperties": False,

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.errors import ConfigError
-from stream.runtime.clock import Waiter, sharpen_timers
+from stream.runtime.clock import SPIN_NS, Waiter, sharpen_timers
 
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 _MODULES = {"pyzmq": "zmq", "pyyaml": "yaml", "hdrhistogram": "hdrh"}
@@ -198,8 +198,8 @@ def _timers() -> Iterator[Finding]:
         due_ns = time.monotonic_ns()
         for number in range(_TIMER_ROUNDS):
             due_ns += _TIMER_PERIOD_NS
-            while time.monotonic_ns() < due_ns:
-                waiter.wait(due_ns, spin=spin)
+            waiter.wait(due_ns - SPIN_NS if spin else due_ns)
+            waiter.watch(due_ns)
             lateness_us[number] = (time.monotonic_ns() - due_ns) / 1e3
         p50, p99, largest = np.percentile(lateness_us, [50, 99, 100])
         found = f"late by p50 {p50:.0f} us, p99 {p99:.0f} us, max {largest:.0f} us"

@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 SPIN_NS = 300_000
-"""How long before a deadline a process stops sleeping and watches."""
+"""How long before a deadline a paced source stops sleeping and watches."""
 
 _PR_SET_TIMERSLACK = 29
 
@@ -43,19 +43,17 @@ class Waiter:
         self._poller.register(socket, zmq.POLLIN)
         self._fds.append(socket.fileno())
 
-    def wait(self, until_ns: int, *, spin: bool = False) -> None:
-        """Return when a socket may be ready, or at `until_ns`.
-
-        With `spin`, the last `SPIN_NS` before the deadline are spent awake, so that a paced
-        source is late by microseconds instead of by a wake-up.
-        """
+    def wait(self, until_ns: int) -> bool:
+        """Sleep; return True when a socket may be ready, False at `until_ns`."""
         remaining = until_ns - time.monotonic_ns()
+        if remaining <= 0:
+            return False
         # The descriptors of ZeroMQ signal changes only: what is ready must be asked for first.
-        if remaining <= 0 or self._poller.poll(0):
-            return
-        if spin:
-            remaining -= SPIN_NS
-        if remaining > 0 and select.select(self._fds, (), (), remaining / 1e9)[0]:
-            return
-        while spin and time.monotonic_ns() < until_ns and not self._poller.poll(0):
-            pass
+        return bool(self._poller.poll(0) or select.select(self._fds, (), (), remaining / 1e9)[0])
+
+    def watch(self, until_ns: int) -> bool:
+        """Do what `wait` does, awake: a deadline is met to microseconds, for all of a core."""
+        while time.monotonic_ns() < until_ns:
+            if self._poller.poll(0):
+                return True
+        return False

@@ -10,6 +10,11 @@ Each message is one frame, since a frame costs more than its bytes: the 16 bytes
 which a stranger does not know, the length of the header (4 bytes, little endian), 4 zero bytes, the
 header, zero bytes up to a multiple of 16, and the payload. Header and payload are those of
 `docs/wire-format.md`. The first message of a link has the kind `hello`, the last one `end`.
+
+A packet that comes after a pause finds four threads asleep and their code out of the caches, which
+costs several times what the packet itself does. A sender that knows when it will have something to
+send therefore knocks shortly before: a message of the kind `knock` takes the way of the packet and
+ends where that would be handed out.
 """
 
 from __future__ import annotations
@@ -47,11 +52,17 @@ from stream.units import to_ns
 
 TOKEN_BYTES = 16
 _HELLO_KIND = "hello"
+_KNOCK_KIND = "knock"
 _ALIGNMENT = 16
 _WINDOW = 256
 _LARGE_WINDOW = 8
 _LINGER_MS = 5000
 _LOGGED_REFUSALS = 20
+_BACK_LIMIT_BYTES = 64 * 1024
+# A way that was taken less than this ago is still awake.
+_AWAKE_NS = 2_000_000
+# Knocks cost no credit; so many between two packets keep what is on its way bounded.
+_KNOCKS = 4
 
 _log = logging.getLogger(__name__)
 _prefix = struct.Struct("<16sII")
@@ -129,12 +140,12 @@ class Sender:
         self._waiting: deque[tuple[bytes, int | None]] = deque()
         self._end: bytes | None = None
         self._release = release
-        self.back: zmq.Socket[Any] = _socket(context, zmq.PULL)
-        bind_private(self.back, f"{address}-back")
-        self._socket = _socket(context, zmq.PUSH)
-        self._socket.connect(address)
-        hello = Packet(_HELLO_KIND, np.empty(0, np.uint8), 0, 0, 0)
-        self._socket.send(pack(token, hello, 0))
+        self._sent_ns = 0
+        self._knocks = 0
+        self.back, self._socket = _sockets(
+            context, f"{address}-back", address, limit_bytes=_BACK_LIMIT_BYTES
+        )
+        self._say(_HELLO_KIND)
 
     @property
     def flushed(self) -> bool:
@@ -159,6 +170,14 @@ class Sender:
             if len(self._waiting) > self._depth:
                 self._drop(self._waiting.popleft()[1])
         return True
+
+    def knock(self) -> None:
+        """Wake what lies between here and the receiving node, if it has had time to fall asleep."""
+        now_ns = time.monotonic_ns()
+        if self._credit and self._knocks < _KNOCKS and now_ns - self._sent_ns > _AWAKE_NS:
+            self._sent_ns = now_ns
+            self._knocks += 1
+            self._say(_KNOCK_KIND)
 
     def pump(self) -> None:
         """Take what the receiver gave back, and send what waited for it."""
@@ -203,6 +222,13 @@ class Sender:
         self._socket.send(message, zmq.NOBLOCK)
         self._credit -= 1
         self.sent += 1
+        self._knocks = 0
+        self._sent_ns = time.monotonic_ns()
+
+    def _say(self, kind: str) -> None:
+        """Send a message that is no packet of the stream."""
+        nothing = Packet(kind, np.empty(0, np.uint8), 0, 0, 0)
+        self._socket.send(pack(self._token, nothing, 0), zmq.NOBLOCK)
 
     def _drop(self, slot: int | None) -> None:
         self.dropped += 1
@@ -261,11 +287,10 @@ class Receiver:
         age_s = link.delivery.max_age_s
         self._max_age_ns = None if age_s is None else to_ns(age_s)
         self._slots = None if shared_fd is None else SlotReader(shared_fd)
-        self.socket: zmq.Socket[Any] = _socket(context, zmq.PULL)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, PAYLOAD_LIMIT_BYTES + 2 * HEADER_LIMIT_BYTES)
-        bind_private(self.socket, address)
-        self._back = _socket(context, zmq.PUSH)
-        self._back.connect(f"{address}-back")
+        limit_bytes = PAYLOAD_LIMIT_BYTES + 2 * HEADER_LIMIT_BYTES
+        self.socket, self._back = _sockets(
+            context, address, f"{address}-back", limit_bytes=limit_bytes
+        )
 
     @property
     def ended(self) -> bool:
@@ -276,8 +301,8 @@ class Receiver:
         """Return the next packet, if there is one. Call `done` when its node is done with it."""
         queue = self._queue
         # A queue looks at all that came, to drop what is old; the others take one at a time.
-        while (self._queued or not queue) and readable(self.socket):
-            self._take_in(self.socket.recv(zmq.NOBLOCK))
+        while (self._queued or not queue) and (message := self._receive()) is not None:
+            self._take_in(message)
         while queue:
             sent_ns, packet = queue.popleft()
             now_ns = time.monotonic_ns()
@@ -327,8 +352,15 @@ class Receiver:
         self._credits = 0
 
     def _take_all(self) -> None:
-        while readable(self.socket):
-            self._take_in(self.socket.recv(zmq.NOBLOCK))
+        while (message := self._receive()) is not None:
+            self._take_in(message)
+
+    def _receive(self) -> bytes | None:
+        # One call where there is a message, which is when it matters.
+        try:
+            return self.socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
 
     def _take_in(self, message: bytes) -> None:
         try:
@@ -353,6 +385,8 @@ class Receiver:
         kind, seq = header.kind, header.seq
         if kind == _HELLO_KIND:
             self.connected = True
+            return
+        if kind == _KNOCK_KIND:
             return
         if seq < self._seq or self._last:
             raise WireError(f"packet {seq} came when {self._seq} was next")
@@ -379,12 +413,18 @@ class Receiver:
                 self.dropped += 1
 
 
-def _socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
-    """Return a socket without limits of its own: credits bound what is in it.
+def _sockets(
+    context: zmq.Context[Any], inwards: str, outwards: str, *, limit_bytes: int
+) -> tuple[zmq.Socket[Any], zmq.Socket[Any]]:
+    """Bind the socket of one end of a link for what comes in, connect the one for what goes out.
 
-    ZeroMQ gives room back late, in batches, so that its own limit would refuse what has credit.
+    Neither has a limit on messages of its own: credits bound what is in it. ZeroMQ gives room back
+    late, in batches, so that its own limit would refuse what has credit.
     """
-    socket: zmq.Socket[Any] = context.socket(kind)
-    socket.setsockopt(zmq.SNDHWM, 0)
-    socket.setsockopt(zmq.RCVHWM, 0)
-    return socket
+    pull, push = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+    pull.setsockopt(zmq.RCVHWM, 0)
+    pull.setsockopt(zmq.MAXMSGSIZE, limit_bytes)
+    bind_private(pull, inwards)
+    push.setsockopt(zmq.SNDHWM, 0)
+    push.connect(outwards)
+    return pull, push

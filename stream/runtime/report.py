@@ -164,6 +164,12 @@ def print_report(report: Report, console: Console | None = None) -> None:
         f"{report.pipeline}: {report.duration_s:.2f} s, logs in {report.run_dir}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for group, process in report.processes.items():
+        if (found := process.get("realtime", "granted")) != "granted":
+            console.print(
+                f"'{group}' ran without real-time priority, {found}; `innervate doctor` says what"
+                " to do.", style="yellow", markup=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 def _print_tables(report: Report, console: Console) -> None:

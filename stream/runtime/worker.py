@@ -6,36 +6,32 @@ the token of the run in the environment.
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
 import gc
 import logging
 import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from copy import copy
 from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import zmq
 
 from stream.errors import InnervateError
-from stream.node import Context, Counters, Node, Source, StreamSpec
+from stream.node import Context, Node, Source
 from stream.packet import Packet
-from stream.plan import Link, NodePlan, Plan
-from stream.registry import make_node
+from stream.plan import Plan
 from stream.runtime import messages
-from stream.runtime.clock import Waiter, readable, sharpen_timers
-from stream.runtime.latency import Latency
+from stream.runtime.clock import SPIN_NS, Waiter, readable
 from stream.runtime.links import Receiver, Sender, fixed_bytes, pack
 from stream.runtime.messages import Mark
+from stream.runtime.running import EndToEnd, Local, Output, Running, upstream_sources
+from stream.runtime.scheduling import claim_real_time, prepare_process, release_real_time
 from stream.runtime.shared_memory import LARGE_BYTES, SlotWriter
-from stream.units import to_ns
+from stream.runtime.worker_statistics import worker_statistics
 
 TOKEN_VARIABLE = "INNERVATE_TOKEN"
 BEAT_NS = 100_000_000
@@ -44,121 +40,12 @@ _IDLE_NS = 3_000_000
 _COLLECT_NS = 1_000_000_000
 _COLLECT_LATEST_NS = 10_000_000_000
 _TURN_NS = 1_000_000
+# How long before a packet is due its way is woken. The waking takes some 350 us.
+_KNOCK_NS = 600_000
 _NEVER_NS = 2**63 - 1
 _RESERVED_SLOTS = 3
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 
 _log = logging.getLogger(__name__)
-
-
-class EndToEnd:
-    """Time from acquisition at a source to publication by a node, and how often it was too long."""
-
-    def __init__(self) -> None:
-        self.latency = Latency()
-        self.deadlines_missed = 0
-
-    def add(self, duration_ns: int, period_ns: int | None) -> None:
-        """Count one publication in a stream of this period."""
-        self.latency.add(duration_ns)
-        if period_ns is not None and duration_ns > period_ns:
-            self.deadlines_missed += 1
-
-
-class _Local:
-    """A link inside of the group: a call."""
-
-    def __init__(self, link: Link, target: _Running) -> None:
-        self.link = link
-        self.target = target
-        self.packets = 0
-        self.latency = Latency()
-
-
-class _Output:
-    """One stream that a node of this group emits."""
-
-    def __init__(self, stream: str, spec: StreamSpec) -> None:
-        self.stream = stream
-        self.spec = spec
-        self.seq = 0
-        self.senders: list[Sender] = []
-        self.locals: list[_Local] = []
-        self.slots: SlotWriter | None = None
-        self.period_ns = None if spec.period_s is None else to_ns(spec.period_s)
-        self._dtype = np.dtype(spec.dtype)
-
-    def release(self, slot: int) -> None:
-        if self.slots is not None:
-            self.slots.release(slot)
-
-    def check(self, packet: Packet) -> None:
-        """Refuse what is not what the pipeline was validated with."""
-        shape = packet.data.shape
-        if (
-            packet.kind != self.spec.kind
-            or packet.data.dtype != self._dtype
-            or not (shape == self.spec.shape or self._fits(shape))
-        ):
-            want = " x ".join("n" if size is None else str(size) for size in self.spec.shape)
-            raise InnervateError(
-                f"it emitted {packet.kind} of {packet.data.dtype} with shape {shape} on"
-                f" '{self.stream}', announced were {self.spec.kind} of {self._dtype} with shape"
-                f" ({want})."
-            )
-
-    def _fits(self, shape: tuple[int, ...]) -> bool:
-        return len(shape) == len(self.spec.shape) and all(
-            want is None or have == want for have, want in zip(shape, self.spec.shape, strict=True)
-        )
-
-
-class _Running:
-    """A node while it runs."""
-
-    def __init__(
-        self, number: int, plan: NodePlan, whole: Plan, sources: dict[str, tuple[str, ...]]
-    ) -> None:
-        self.number = number
-        self.plan = plan
-        self.inputs = {
-            link.stream: whole.nodes[link.source].outputs[link.output] for link in plan.inputs
-        }
-        self.input_periods_ns = {
-            stream: None if spec.period_s is None else to_ns(spec.period_s)
-            for stream, spec in self.inputs.items()
-        }
-        self.node: Node[Any] = make_node(plan.use, plan.settings)
-        self.counters = Counters()
-        self.opened = False
-        self.finished = False
-        self.failed = False
-        self.packets_in = 0
-        self.packets_out = 0
-        self.gaps = 0
-        self.errors = 0
-        self.cpu_ns = 0
-        self.unfinished = {link.stream for link in plan.inputs}
-        self.outputs = {
-            output: _Output(f"{plan.name}.{output}" if output else plan.name, spec)
-            for output, spec in plan.outputs.items()
-        }
-        self.main_output = next(iter(sorted(plan.outputs)), None)
-        self.end_to_end = {source: EndToEnd() for source in sources[plan.name]}
-        self.by_stream = {
-            link.stream: [self.end_to_end[source] for source in sources[link.source]]
-            for link in plan.inputs
-        }
-
-
-def upstream_sources(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Return for each node the sources that its data comes from; for a source, itself."""
-    sources: dict[str, tuple[str, ...]] = {}
-    for name, node in plan.nodes.items():
-        found = dict.fromkeys(s for link in node.inputs for s in sources[link.source])
-        sources[name] = tuple(found) or (name,)
-    return sources
 
 
 class Worker:
@@ -182,17 +69,18 @@ class Worker:
         self._parent = os.getppid()
         self._start: messages.Start | None = None
         self._stopped = False
+        self._real_time: str | None = None
         self._beat_ns = 0
         self._statistics_ns = 0
         self._collected_ns = 0
-        self._caller: _Running | None = None
+        self._caller: Running | None = None
         self._cpu_ns = time.thread_time_ns()
         sources = upstream_sources(plan)
-        self._nodes: dict[str, _Running] = {}
+        self._nodes: dict[str, Running] = {}
         for number, node in enumerate(plan.nodes.values()):
             if node.group == group:
-                self._nodes[node.name] = _Running(number, node, plan, sources)
-        self._receivers: list[tuple[Receiver, _Running]] = []
+                self._nodes[node.name] = Running(number, node, plan, sources)
+        self._receivers: list[tuple[Receiver, Running]] = []
         self._senders: list[Sender] = []
         self._waiter = Waiter()
         self._waiter.add(control)
@@ -208,7 +96,7 @@ class Worker:
             spec = self._plan.nodes[link.source].outputs[link.output]
             fd = self._setup.shared.get(link.stream)
             if source is not None and target is not None:
-                source.outputs[link.output].locals.append(_Local(link, target))
+                source.outputs[link.output].locals.append(Local(link, target))
             elif source is not None:
                 output = source.outputs[link.output]
                 if fd is not None and output.slots is None:
@@ -242,8 +130,10 @@ class Worker:
                 self._stream()
         finally:
             ended_ns = time.monotonic_ns()
+            if self._real_time is not None:
+                release_real_time()
             self._close()
-        self._tell(messages.Done(self.statistics(), ended_ns))
+        self._tell(messages.Done(self._statistics(), ended_ns))
 
     def _open(self) -> None:
         self._mark.phase(Mark.OPENING)
@@ -273,6 +163,8 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
+        if self._group in self._plan.realtime:
+            self._real_time = claim_real_time()
         self._mark.phase(Mark.STREAMING)
         ready = False
         while self._start is None and not self._stopped:
@@ -309,7 +201,20 @@ class Worker:
                 return
             self._collect(next_ns)
             beat_ns = self._beat_ns + 2 * BEAT_NS
-            self._waiter.wait(min(next_ns, beat_ns), spin=paced and next_ns < beat_ns)
+            if paced and next_ns < beat_ns:
+                self._await_deadline(next_ns)
+            else:
+                self._waiter.wait(min(next_ns, beat_ns))
+
+    def _await_deadline(self, due_ns: int) -> None:
+        """Wait for when a source is due, with everything awake that its packet will need."""
+        if self._senders:
+            if self._waiter.wait(due_ns - _KNOCK_NS):
+                return
+            for sender in self._senders:
+                sender.knock()
+        if not self._waiter.wait(due_ns - SPIN_NS):
+            self._waiter.watch(due_ns)
 
     def _finished(self) -> bool:
         # Also what comes for a node that has failed is taken, or its sender would wait in vain.
@@ -391,7 +296,7 @@ class Worker:
                 self._input_ended(running, receiver.link.stream)
         return more
 
-    def _process(self, running: _Running, stream: str, packet: Packet) -> None:
+    def _process(self, running: Running, stream: str, packet: Packet) -> None:
         if running.failed:
             running.counters.drop("node_failed")
             return
@@ -407,7 +312,7 @@ class Worker:
         self._beat()
 
     def _emit(
-        self, running: _Running, packets: Iterable[Packet], trackers: Iterable[EndToEnd]
+        self, running: Running, packets: Iterable[Packet], trackers: Iterable[EndToEnd]
     ) -> None:
         for given in packets:
             output = running.outputs.get(given.output)
@@ -416,7 +321,8 @@ class Worker:
                     raise InnervateError(f"it emitted on '{given.output}', which it has not got.")
                 output.check(given)
                 # A node may pass on the very packet that it was given, which others see too.
-                packet = msgspec.structs.replace(given, seq=output.seq)
+                packet = copy(given)
+                packet.seq = output.seq
                 now_ns = time.monotonic_ns()
                 if output.senders:
                     self._send(output, packet, now_ns)
@@ -424,16 +330,18 @@ class Worker:
                 self._fail(running, error)
                 return
             output.seq += 1
+            # What is counted is counted when the packet is on its way everywhere.
+            for local in output.locals:
+                took_ns = time.monotonic_ns() - now_ns
+                self._process(local.target, output.stream, packet)
+                local.packets += 1
+                local.latency.add(took_ns)
             running.packets_out += 1
             if given.output == running.main_output:
                 for tracker in trackers:
                     tracker.add(now_ns - packet.t_ns, output.period_ns)
-            for local in output.locals:
-                local.packets += 1
-                local.latency.add(time.monotonic_ns() - now_ns)
-                self._process(local.target, output.stream, packet)
 
-    def _send(self, output: _Output, packet: Packet, now_ns: int) -> None:
+    def _send(self, output: Output, packet: Packet, now_ns: int) -> None:
         slot = shared = None
         if output.slots is not None and packet.data.nbytes >= LARGE_BYTES:
             for sender in output.senders:
@@ -456,12 +364,12 @@ class Worker:
 
     # The end of streams
 
-    def _input_ended(self, running: _Running, stream: str) -> None:
+    def _input_ended(self, running: Running, stream: str) -> None:
         running.unfinished.discard(stream)
         if not running.unfinished and not running.finished:
             self._finish(running)
 
-    def _finish(self, running: _Running) -> None:
+    def _finish(self, running: Running) -> None:
         if not running.failed:
             self._mark.phase(Mark.CLOSING)
             emitted = self._call(running, running.node.finish)
@@ -469,7 +377,7 @@ class Worker:
             self._emit(running, emitted, running.end_to_end.values())
         self._end_outputs(running)
 
-    def _end_outputs(self, running: _Running) -> None:
+    def _end_outputs(self, running: Running) -> None:
         if running.finished:
             return
         running.finished = True
@@ -493,7 +401,7 @@ class Worker:
 
     # Calling nodes
 
-    def _call(self, running: _Running, method: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, running: Running, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call a node; whatever it raises ends the node and is told to the supervisor."""
         caller = self._caller
         if caller is not None:
@@ -511,7 +419,7 @@ class Worker:
             self._caller = caller
             self._mark.leave(time.monotonic_ns())
 
-    def _due(self, running: _Running) -> int | None:
+    def _due(self, running: Running) -> int | None:
         """Ask when a node is due. Sources prepare packets in there, so it may fail like a call."""
         try:
             return running.node.due_ns()
@@ -519,13 +427,13 @@ class Worker:
             self._fail(running, error)
             return None
 
-    def _account(self, running: _Running) -> None:
+    def _account(self, running: Running) -> None:
         """Charge a node for the CPU time since the last call, reading its packet included."""
         now_ns = time.thread_time_ns()
         running.cpu_ns += now_ns - self._cpu_ns
         self._cpu_ns = now_ns
 
-    def _fail(self, running: _Running, error: BaseException) -> None:
+    def _fail(self, running: Running, error: BaseException) -> None:
         running.failed = True
         running.errors += 1
         _log.error("node '%s' failed", running.plan.name, exc_info=error)
@@ -567,7 +475,7 @@ class Worker:
             os._exit(1)
         statistics = None
         if now_ns - self._statistics_ns >= _STATISTICS_NS:
-            statistics = self.statistics()
+            statistics = self._statistics()
             self._statistics_ns = now_ns
         self._tell(messages.Beat(statistics))
         self._cpu_ns = time.thread_time_ns()
@@ -580,101 +488,16 @@ class Worker:
             self._collected_ns = now_ns
             self._cpu_ns = time.thread_time_ns()
 
-    def statistics(self) -> dict[str, Any]:
-        """Return what has been counted so far; `report.assemble` joins that of all workers."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        errors: dict[str, int] = {}
-        sent: dict[str, Any] = {}
-        received: dict[str, Any] = {}
-        for sender in self._senders:
-            sent[sender.link.name] = {"sent": sender.sent, "dropped": sender.dropped}
-        for receiver, running in self._receivers:
-            name = running.plan.name
-            errors[name] = errors.get(name, 0) + receiver.refused
-            received[receiver.link.name] = {
-                **receiver.latency.summary(),
-                "packets": receiver.packets,
-                "dropped": receiver.dropped,
-                "missing": receiver.missing,
-                "refused": receiver.refused,
-            }
-        for running in self._nodes.values():
-            for output in running.outputs.values():
-                for local in output.locals:
-                    received[local.link.name] = {
-                        **local.latency.summary(),
-                        "packets": local.packets,
-                        "dropped": 0,
-                        "missing": 0,
-                        "refused": 0,
-                    }
-        return {
-            "nodes": {
-                name: {
-                    "packets_in": running.packets_in,
-                    "packets_out": running.packets_out,
-                    "dropped": dict(running.counters.dropped),
-                    "gaps": running.gaps,
-                    "errors": running.errors + errors.get(name, 0),
-                    "restarts": 0,
-                    "cpu_s": running.cpu_ns / 1e9,
-                    "notes": dict(running.counters.notes),
-                }
-                for name, running in self._nodes.items()
-            },
-            "sent": sent,
-            "received": received,
-            "end_to_end": {
-                f"{source}->{name}": {
-                    **tracker.latency.summary(),
-                    "packets": tracker.latency.count,
-                    "deadlines_missed": tracker.deadlines_missed,
-                }
-                for name, running in self._nodes.items()
-                for source, tracker in running.end_to_end.items()
-            },
-            "sources_ended": all(
-                running.finished
-                for running in self._nodes.values()
-                if isinstance(running.node, Source)
-            ),
-            "processes": {
-                self._group: {
-                    "cpu_s": usage.ru_utime + usage.ru_stime,
-                    "max_rss_bytes": _max_rss_bytes(usage.ru_maxrss),
-                }
-            },
-        }
-
-
-def _max_rss_bytes(maxrss_kib: int) -> int:
-    """Return the most memory that this process had."""
-    try:
-        # On Linux `ru_maxrss` begins with what the supervisor had when it started this process.
-        with open("/proc/self/status") as status:
-            line = next(line for line in status if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return maxrss_kib * 1024
-
-
-def _prepare_process(group: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR1)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_NAME, f"in:{group}".encode()[:15], 0, 0, 0)
-    sharpen_timers()
+    def _statistics(self) -> dict[str, Any]:
+        return worker_statistics(
+            self._group, self._nodes, self._senders, self._receivers, self._real_time
+        )
 
 
 def main(group: str, address: str, mark_fd: int) -> None:
     """Run the worker of one group until the supervisor or the end of its streams ends it."""
     parent = os.getppid()
-    _prepare_process(group)
+    prepare_process(group)
     token = os.environ[TOKEN_VARIABLE]
     mark = Mark(mmap(mark_fd, Mark.SIZE))
     with zmq.Context() as context:

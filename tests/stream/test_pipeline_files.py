@@ -96,6 +96,11 @@ def test_a_node_without_a_group_has_one_of_its_own_name(load) -> None:
     assert load(GOOD).groups == {"front": ("tick",), "half": ("half",), "out": ("out",)}
 
 
+def test_groups_and_nodes_of_their_own_can_ask_for_real_time_priority(load) -> None:
+    assert load(GOOD + "realtime: [front, out]").realtime == ("front", "out")
+    assert load(GOOD).realtime == ()
+
+
 def test_paths_are_taken_from_the_folder_of_the_pipeline_file(load, tmp_path: Path) -> None:
     assert Path(load(GOOD).nodes["out"].settings["file"]) == tmp_path / "x.bin"
 
@@ -114,6 +119,8 @@ TICK = "nodes:\n  t: {use: Ticker, every: 5 ms}\n"
         ("[1, 2]", "p.yaml:1: a pipeline file is a mapping"),
         ("nodes: {a: {use: [}", "p.yaml:1: is not valid YAML"),
         ("noddes: {}", "unknown key 'noddes'"),
+        (TICK + "realtime: t", "p.yaml:3: expected a list of groups"),
+        (TICK + "realtime: [tt]", "p.yaml:3: 'realtime' names 'tt', which is no group"),
         ("nodes: {}", "at least one node"),
         ("nodes:\n  t:\n", "p.yaml:2: node 't': is empty"),
         ("nodes:\n  t: {from: x}\n  x: {use: Ticker, every: 1 s}", "needs 'use:'"),

@@ -1,7 +1,7 @@
 """Pipelines of toy nodes, run in real processes."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ def toys_can_be_imported_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_plan(tmp_path: Path) -> Callable[..., Plan]:
-    def make(**nodes: dict[str, Any]) -> Plan:
+    def make(*, realtime: Sequence[str] = (), **nodes: dict[str, Any]) -> Plan:
         path = tmp_path / "toys.yaml"
-        path.write_text(yaml.safe_dump({"name": "toys", "nodes": nodes}))
+        text = {"name": "toys", "nodes": nodes, "realtime": list(realtime)}
+        path.write_text(yaml.safe_dump(text))
         return load_pipeline(path)
 
     return make

@@ -1,4 +1,5 @@
 import time
+from collections.abc import Callable
 
 import pytest
 import zmq
@@ -6,19 +7,22 @@ import zmq
 from stream.runtime.clock import Waiter, readable
 
 
-@pytest.mark.parametrize("spin", [False, True])
-def test_waiting_ends_at_the_deadline_and_not_before(spin: bool) -> None:
+@pytest.mark.parametrize("wait", [Waiter.wait, Waiter.watch])
+def test_waiting_ends_at_the_deadline_and_not_before(wait: Callable[[Waiter, int], bool]) -> None:
     with zmq.Context() as context, context.socket(zmq.PULL) as socket:
         socket.bind("inproc://quiet")
         waiter = Waiter()
         waiter.add(socket)
         end_ns = time.monotonic_ns() + 3_000_000
-        waiter.wait(end_ns, spin=spin)
+        assert not wait(waiter, end_ns)
         assert time.monotonic_ns() >= end_ns
         assert not readable(socket)
 
 
-def test_waiting_ends_when_something_arrives_or_is_there_already() -> None:
+@pytest.mark.parametrize("wait", [Waiter.wait, Waiter.watch])
+def test_waiting_ends_when_something_arrives_or_is_there_already(
+    wait: Callable[[Waiter, int], bool],
+) -> None:
     with (
         zmq.Context() as context,
         context.socket(zmq.PULL) as inbox,
@@ -32,6 +36,6 @@ def test_waiting_ends_when_something_arrives_or_is_there_already() -> None:
             outbox.send(bytes([number]))
             end_ns = time.monotonic_ns() + 60_000_000_000
             while not readable(inbox):
-                waiter.wait(end_ns)
+                assert wait(waiter, end_ns)
             assert time.monotonic_ns() < end_ns
             assert inbox.recv() == bytes([number])

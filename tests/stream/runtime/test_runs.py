@@ -1,11 +1,14 @@
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
@@ -335,11 +338,12 @@ def started(make_plan: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess
     """Start a pipeline under a supervisor of its own, and wait until it streams."""
     processes = []
 
-    def start(**nodes: Any) -> subprocess.Popen[str]:
+    def start(*, under: Sequence[str] = (), **nodes: Any) -> subprocess.Popen[str]:
         make_plan(**nodes)
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
+            [*under, sys.executable, "-c", SCRIPT, str(tmp_path)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "streaming\n"
@@ -409,6 +413,60 @@ def test_workers_die_with_their_supervisor_and_leave_nothing(started: Any, sink_
     assert not alive
     assert not any(name in Path("/proc/net/unix").read_text() for name in names)
     assert not list(Path("/dev/shm").glob("*innervate*"))
+
+
+def test_groups_that_ask_for_it_get_real_time_priority_if_the_system_allows_it(
+    started: Any, sink_file: Path, tmp_path: Path
+) -> None:
+    process = started(src=ticker(count=10**6), out=sink("src", sink_file), realtime=["src"])
+    policies = {
+        name: os.sched_getscheduler(worker.pid)
+        for worker in workers_of(process)
+        for name in ("src", "out")
+        if name in worker.cmdline()
+    }
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    report = json.loads((tmp_path / "report.json").read_text())["processes"]
+    assert "realtime" not in report["out"]
+    assert policies["out"] == os.SCHED_OTHER
+    if policies["src"] & os.SCHED_FIFO:
+        assert report["src"]["realtime"] == "granted"
+    else:
+        assert report["src"]["realtime"].startswith("refused: SCHED_FIFO (")
+
+
+def test_a_run_that_may_not_have_real_time_priority_goes_on_without_and_says_so(
+    started: Any, sink_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    under = ["setpriv", "--bounding-set=-sys_nice,-ipc_lock"] if os.geteuid() == 0 else []
+    if under and not shutil.which("setpriv"):
+        pytest.skip("setpriv is not installed")
+    limits = ["prlimit", "--rtprio=0", "--memlock=65536"]
+    process = started(
+        src=ticker(count=10**6), out=sink("src", sink_file), realtime=["src"],
+        under=[*limits, *under],
+    )  # fmt: skip
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    report = msgspec.convert(json.loads((tmp_path / "report.json").read_text()), Report)
+    said = report.processes["src"]["realtime"]
+    assert said == (
+        "refused: SCHED_FIFO (Operation not permitted) and locked memory (Cannot allocate memory)"
+    )
+    print_report(report)
+    assert f"'src' ran without real-time priority, {said}" in capsys.readouterr().out
+    assert "real-time priority" in (Path(report.run_dir) / "src.log").read_text()
+
+
+def test_a_node_that_never_stops_at_real_time_priority_is_ended(run: Run, sink_file: Path) -> None:
+    report = run(
+        realtime=["mid"],
+        src=ticker(count=10**6), mid=echo("src", spin_at=7), out=sink("src", sink_file),
+    )  # fmt: skip
+    assert report.exit == 1
+    assert "node 'mid' hung" in report.message
+    assert result(sink_file)["ended"]
 
 
 def test_a_worker_that_is_stopped_is_noticed(started: Any, sink_file: Path, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ class EchoSettings(NodeSettings):
     fail_at: int = -1
     die_at: int = -1
     hang_at: int = -1
+    spin_at: int = -1
     slow_open_s: float = 0.0
     bad_open: str = ""
     wrong_shape_at: int = -1
@@ -92,6 +93,8 @@ class Echo(Node[EchoSettings]):
             os.kill(os.getpid(), 9)
         if number == s.hang_at:
             time.sleep(1000)
+        while number == s.spin_at:
+            pass
         time.sleep(s.delay_s)
         if number == s.wrong_shape_at:
             return [packet.derive(packet.kind, np.zeros(3, "f8"))]
