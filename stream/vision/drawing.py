@@ -28,10 +28,21 @@ _FINE = ("eye", "mouth", "ear", "nose", "pinky", "index", "thumb", "heel", "midd
 
 
 class Found(NamedTuple):
-    """Joints to draw: (joints, 3) with x and y in pixels and how sure they are, from 0 to 1."""
+    """What to draw.
+
+    Attributes
+    ----------
+    layout
+        Which joint stands where.
+    joints
+        (joints, 3): x and y in pixels and how sure they are, from 0 to 1.
+    side
+        `left_` or `right_` for a hand; empty for a body, whose joints name their sides.
+    """
 
     layout: Layout
     joints: NDArray[np.float32]
+    side: str = ""
 
 
 class Caption(NamedTuple):
@@ -44,7 +55,7 @@ class Caption(NamedTuple):
     remarks
         Short texts for the right side, such as `keys 18 ms`.
     note
-        Shown instead of a label, such as `nobody in view`.
+        Shown where there is no label, such as `nobody in view` or the time.
     """
 
     label: str = ""
@@ -83,17 +94,19 @@ class Painter:
         points = np.nan_to_num(found.joints[:, :2]).clip(-30_000, 30_000)
         # A sixteenth of a pixel is what OpenCV can place a line to.
         spots = [tuple(spot) for spot in np.round(points * 16).astype(int).tolist()]
-        thick = max(1, round(1.6 * self._unit))
+        names = [found.side + joint for joint in layout.joints]
         edges = [(a, b) for a, b in layout.edges.tolist() if seen[a] and seen[b]]
-        for widening, plain in ((2, _OUTLINE), (0, None)):
+        thick = max(1, round(1.6 * self._unit))
+        for outline in (True, False):
             for a, b in edges:
-                colour = plain or _colour(layout.joints[a], layout.joints[b])
-                cv2.line(image, spots[a], spots[b], colour, thick + widening, cv2.LINE_AA, 4)
+                width = max(1, thick // 2) if _is_fine(names[a]) and _is_fine(names[b]) else thick
+                colour = _OUTLINE if outline else _colour(names[a], names[b])
+                cv2.line(image, spots[a], spots[b], colour, width + 2 * outline, cv2.LINE_AA, 4)
         radius = round(2.2 * self._unit * 16)
-        for spot, joint, shown in zip(spots, layout.joints, seen, strict=True):
-            if shown and not any(part in joint for part in _FINE):
+        for spot, name, shown in zip(spots, names, seen, strict=True):
+            if shown and not _is_fine(name):
                 cv2.circle(image, spot, radius + 16, _OUTLINE, -1, cv2.LINE_AA, 4)
-                cv2.circle(image, spot, radius, _colour(joint, joint), -1, cv2.LINE_AA, 4)
+                cv2.circle(image, spot, radius, _colour(name, name), -1, cv2.LINE_AA, 4)
 
     def _strip(self, canvas: Frame, caption: Caption) -> None:
         cv2, scale = self._cv2, self._scale
@@ -133,6 +146,10 @@ class Painter:
         cv2 = self._cv2
         thick = max(1, round(1.4 * scale))
         return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)[0][0])
+
+
+def _is_fine(joint: str) -> bool:
+    return any(part in joint for part in _FINE)
 
 
 def _colour(a: str, b: str) -> Colour:

@@ -21,7 +21,8 @@ from stream.packet import Packet
 from stream.units import to_ns
 from stream.vision.drawing import Caption, Found, Painter
 from stream.vision.frames import Frame, check_frames
-from stream.vision.layouts import layout
+from stream.vision.layouts import Layout, layout
+from stream.vision.opencv import load_cv2
 from stream.vision.video_writer import VideoWriter
 
 _HOLD_NS = to_ns(0.5)
@@ -216,15 +217,12 @@ class Overlay(Node[OverlaySettings]):
             if packet is None:
                 continue
             if layer.layout is not None:
-                found += [
-                    Found(layer.layout, joints)
-                    for joints in packet.data.reshape(-1, *packet.data.shape[-2:])
-                    if np.isfinite(joints).all()
-                ]
+                found += _finite(layer.layout, packet)
                 nobody |= packet.meta.get("state") == "none"
             else:
                 label, probability = best(layer.spec.names, packet)
-        note = "nobody in view" if nobody else ""
+        seconds = held.source_ns / 1e9
+        note = "nobody in view" if nobody else f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
         caption = Caption(label, probability, tuple(remarks), note)
         picture = self._painter.draw(held.frame, found, caption)
         if self._writer is not None:
@@ -242,9 +240,18 @@ class Overlay(Node[OverlaySettings]):
             self.context.counters.note("window_closed", True)
 
     def _cv2(self) -> Any:
-        from stream.vision.opencv import load_cv2
-
         return load_cv2("The node 'overlay'")
+
+
+def _finite(which: Layout, packet: Packet) -> list[Found]:
+    """Return the person of a packet, or the hands, without those that are not in view."""
+    data = packet.data
+    sides = ("left_", "right_") if data.ndim == 3 else ("",)
+    return [
+        Found(which, joints, side)
+        for side, joints in zip(sides, data.reshape(-1, *data.shape[-2:]), strict=True)
+        if np.isfinite(joints).all()
+    ]
 
 
 def best(names: tuple[str, ...], packet: Packet) -> tuple[str, float]:

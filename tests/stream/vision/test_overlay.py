@@ -1,0 +1,219 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vision_doubles import number_of, numbered
+
+from stream.errors import ConfigError, RecordingError
+from stream.node import Context, StreamSpec
+from stream.packet import Packet
+from stream.vision.drawing import Caption, Found, Painter
+from stream.vision.frames import frame_packet, frame_spec
+from stream.vision.layouts import HAND_21, MEDIAPIPE_33
+from stream.vision.overlay import Overlay, OverlaySettings, best
+from stream.vision.video_file import VideoFile
+from stream.vision.video_writer import VideoWriter
+
+MS = 1_000_000
+FRAMES = frame_spec(120, 160, 0.1, {})
+KEYS = StreamSpec("keypoints", (33, 3), "float32", meta={"layout": "mediapipe-33"})
+LABELS = StreamSpec("label", (3,), "float32", ("walk", "sit", "throw"))
+
+
+def opened(folder: Path, inputs=None, name="shown.mp4", **settings):
+    given = {"cam": FRAMES} if inputs is None else inputs
+    node = Overlay(OverlaySettings(file=folder / name, **settings))
+    node.outputs(given)
+    node.open(Context("shown", given, folder, pipeline="test"))
+    return node
+
+
+def frame(number, at_ms=None):
+    return frame_packet(numbered(number), 0, (number * 100 if at_ms is None else at_ms) * MS, 0)
+
+
+def keys(at_ms, value=60.0, state="tracked"):
+    data = np.full((33, 3), value, np.float32)
+    data[:, 0] += np.arange(33)
+    data[:, 2] = 0 if state == "none" else 1
+    return Packet("keypoints", data, 0, at_ms * MS, at_ms * MS, meta={"state": state})
+
+
+def shown(path):
+    return [(round(t / MS), number_of(f[:120])) for t, f in VideoFile(path).frames()]
+
+
+def finish(node):
+    list(node.finish())
+    node.close()
+
+
+def test_frames_are_written_in_order_for_as_long_as_they_took(tmp_path):
+    node = opened(tmp_path)
+    for number in range(12):
+        node.process("cam", frame(number))
+    finish(node)
+    assert shown(tmp_path / "shown.mp4") == [(100 * n, n) for n in range(12)]
+    assert node.context.counters.notes["frames_written"] == 12
+    assert node.context.counters.notes["file"] == str(tmp_path / "shown.mp4")
+
+
+def test_where_frames_were_dropped_the_last_one_stays(tmp_path):
+    node = opened(tmp_path)
+    for number in (0, 1, 5, 6):
+        node.process("cam", frame(number))
+    finish(node)
+    assert [number for _, number in shown(tmp_path / "shown.mp4")] == [0, 1, 1, 1, 1, 5, 6]
+    assert node.context.counters.notes["frames_repeated"] == 3
+
+
+def test_a_long_silence_is_cut_and_noted(tmp_path):
+    writer = VideoWriter(tmp_path / "x.mp4", (160, 120), 10)
+    for number, at_s in ((0, 0.0), (1, 0.1), (2, 3600.0), (3, 3600.1), (4, 3600.11)):
+        writer.write(numbered(number), round(at_s * 1e9))
+    writer.close()
+    numbers = [number for _, number in shown(tmp_path / "x.mp4")]
+    assert numbers == [0] + [1] * 20 + [2, 4]
+    assert writer.cut_s == pytest.approx(3597.9)
+    assert writer.merged == 1
+
+
+def test_a_clock_that_goes_back_goes_on_in_the_file(tmp_path):
+    writer = VideoWriter(tmp_path / "x.mp4", (160, 120), 10)
+    for number, at_s in ((0, 50.0), (1, 50.1), (2, 0.0), (3, 0.1)):
+        writer.write(numbered(number), round(at_s * 1e9))
+    writer.close()
+    assert [number for _, number in shown(tmp_path / "x.mp4")] == [0, 1, 2, 3]
+    assert writer.cut_s == 0
+
+
+def test_a_frame_waits_for_what_was_found_in_it(tmp_path):
+    node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS})
+    node.process("cam", frame(0))
+    node.process("cam", frame(1))
+    assert len(node._held) == 2
+    node.process("keys", keys(0))
+    assert [held.source_ns for held in node._held] == [100 * MS]
+    node.process("keys", keys(100))
+    assert not node._held
+    finish(node)
+    assert "drawn_unmatched" not in node.context.counters.notes
+
+
+def test_a_frame_whose_joints_never_come_is_drawn_without_them_and_counted(tmp_path):
+    node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS})
+    for number in range(8):
+        node.process("cam", frame(number))
+    assert [held.source_ns // MS for held in node._held] == [200, 300, 400, 500, 600, 700]
+    assert node.context.counters.notes["drawn_unmatched"] == 2
+    node.process("keys", keys(500))
+    assert [held.source_ns // MS for held in node._held] == [600, 700]
+    finish(node)
+    assert len(shown(tmp_path / "shown.mp4")) == 8
+
+
+def test_joints_are_drawn_into_the_frame_of_their_own_time(tmp_path):
+    node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS})
+    drawn = []
+    node._painter.draw = lambda image, found, caption: (
+        drawn.append((found, caption)) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
+    )
+    for number in range(4):
+        node.process("cam", frame(number))
+    for at_ms, value in ((0, 10.0), (100, 20.0), (300, 40.0)):
+        node.process("keys", keys(at_ms, value))
+    # Nothing came for 200 ms: what held 100 ms before is still shown.
+    assert [found[0].joints[0, 1] for found, _ in drawn] == [10, 20, 20, 40]
+    assert all(caption.remarks[0].startswith("keys ") for _, caption in drawn)
+    node.process("keys", keys(400, state="none"))
+    node.process("cam", frame(4))
+    node.process("keys", keys(1400))
+    node.process("cam", frame(10))
+    assert drawn[4][1].note == "nobody in view"
+    assert drawn[5][0] == [], "what is a second old is not shown any more"
+    finish(node)
+
+
+def test_the_best_label_is_shown_or_what_the_recogniser_says():
+    def of(values, **meta):
+        return best(LABELS.names, Packet("label", np.float32(values), 0, 0, 0, meta=meta))
+
+    assert of([0.1, 0.7, 0.2]) == ("sit", pytest.approx(0.7))
+    assert of([0.1, 0.7, 0.2], label="throw") == ("throw", pytest.approx(0.2))
+    assert of([0.1, 0.7, 0.2], label="unknown") == ("unknown", pytest.approx(0.7))
+    assert of([np.nan] * 3) == ("unknown", 0.0)
+
+
+def test_a_skeleton_is_drawn_where_it_is_and_nowhere_else():
+    painter = Painter(120, 160)
+    grey = np.full((120, 160, 3), 128, np.uint8)
+    joints = np.zeros((33, 3), np.float32)
+    joints[:, :2] = 100, 60
+    joints[:, 2] = 1
+    joints[MEDIAPIPE_33.index("left_wrist")] = 130, 30, 1
+    joints[MEDIAPIPE_33.index("right_wrist")] = 20, 20, 0.1
+    picture = painter.draw(grey, [Found(MEDIAPIPE_33, joints)], Caption())[:120]
+    touched = (picture != 128).any(axis=2)
+    assert touched[30, 130]
+    assert touched[45, 115], "the arm between"
+    assert not touched[:, :90].any(), "what is hardly visible is not drawn"
+    assert (grey == 128).all(), "the frame itself belongs to others"
+    far = joints.copy()
+    far[:, :2] *= 1e6
+    painter.draw(grey, [Found(MEDIAPIPE_33, far)], Caption("throw", 0.9, ("keys 12 ms",)))
+    painter.draw(grey, [Found(HAND_21, joints[:21], "left_")], Caption(note="nobody in view"))
+
+
+@pytest.mark.parametrize("size", [(120, 160), (121, 163), (33, 47), (1080, 1920)])
+def test_pictures_have_even_sides_and_a_strip_below(size):
+    width, height = Painter(*size).size
+    assert width % 2 == height % 2 == 0
+    assert height >= size[0] + 20
+
+
+def test_streams_that_cannot_be_drawn_are_refused(tmp_path):
+    def refuse(inputs, match, **settings):
+        with pytest.raises(ConfigError, match=match):
+            Overlay(OverlaySettings(**settings)).outputs(inputs)
+
+    refuse({"keys": KEYS}, r"exactly one stream of frames, found 0 \(none\)")
+    refuse({"a": FRAMES, "b": FRAMES}, r"found 2 \(a, b\)")
+    skeleton = StreamSpec("skeleton", (20, 3), "float32", ("x", "y", "z"))
+    refuse({"a": FRAMES, "s": skeleton}, "carries skeleton of shape .* main stream has pixels")
+    refuse({"a": FRAMES, "l": LABELS, "m": LABELS}, "at most one stream of labels")
+    refuse({"a": FRAMES}, "'x.avi' is neither", file=tmp_path / "x.avi")
+    refuse({"a": FRAMES}, "is not there; create it", file=tmp_path / "none" / "x.mp4")
+    (tmp_path / "x.mp4").touch()
+    refuse({"a": FRAMES}, "exists and is not overwritten", file=tmp_path / "x.mp4")
+
+
+def test_a_window_without_a_display_is_refused(monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(ConfigError, match="there is no display here"):
+        Overlay(OverlaySettings(window=True)).outputs({"cam": FRAMES})
+
+
+def test_a_run_without_frames_leaves_no_file(tmp_path):
+    finish(opened(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_name_the_file_lies_in_the_folder_of_the_run(tmp_path):
+    node = Overlay(OverlaySettings())
+    node.open(Context("shown", {"cam": FRAMES}, tmp_path, pipeline="a b"))
+    node.process("cam", frame(0))
+    finish(node)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("a_b-shown-")
+    assert node.context.counters.notes["file"] == str(file)
+
+
+def test_a_file_that_does_not_hold_what_was_written_is_told(tmp_path):
+    writer = VideoWriter(tmp_path / "x.mkv", (160, 120), 10)
+    for number in range(10):
+        writer.write(numbered(number), number * 100 * MS)
+    writer.written += 50
+    with pytest.raises(RecordingError, match=r"holds \d+ of the \d+ frames .* is the disk full"):
+        writer.close()
