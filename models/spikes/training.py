@@ -99,6 +99,7 @@ class _Tensors:
     counts: Tensor
     segment: Tensor
     behaviour: Tensor
+    taught: Tensor | None = None
 
     @classmethod
     def of(cls, data: SpikeData) -> _Tensors:
@@ -116,7 +117,7 @@ def fit(
     inputs: NDArray[np.int64],
     settings: TrainingSettings,
     *,
-    targets: NDArray[np.float32] | None = None,
+    taught: NDArray[np.float64] | None = None,
     objective: Objective | None = None,
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -134,9 +135,10 @@ def fit(
         Already calibrated.
     inputs
         (n_in,) columns of the counts that are fed in.
-    targets
-        (bins of train, units) expected counts to learn from in place of the counts, such as those
-        of a teacher.
+    taught
+        (bins of train, units) expected counts as a teacher estimates them, NaN where it is silent.
+        The network then sees counts drawn anew from them each time and learns all of them, so that
+        it can neither copy its input nor learn the noise of the recording by heart.
     objective
         Another loss, from the network, the counts (batch, bins, units) of stretches and the update.
     checkpoint
@@ -150,7 +152,8 @@ def fit(
     """
     run = _Run(network, settings)
     data = _Tensors.of(train)
-    goal = data.counts if targets is None else torch.from_numpy(targets)
+    if taught is not None:
+        data.taught = torch.from_numpy(taught.astype(np.float32))
     columns = torch.from_numpy(inputs)
     starts = _starts(train.segment, settings)
     if checkpoint is not None and checkpoint.exists():
@@ -161,7 +164,7 @@ def fit(
         network.train()
         chosen = starts[torch.randint(len(starts), (settings.batch,))]
         if objective is None:
-            loss = _loss(network, data, goal, columns, chosen, settings=settings)
+            loss = _loss(network, data, columns, chosen, settings)
         else:
             loss = objective(network, data.counts[_stretches(chosen, settings)], run.update + 1)
         run.step(loss)
@@ -286,33 +289,39 @@ def _stretches(chosen: Tensor, settings: TrainingSettings) -> Tensor:
 def _loss(
     network: nn.Module,
     data: _Tensors,
-    goal: Tensor,
     columns: Tensor,
     chosen: Tensor,
-    *,
     settings: TrainingSettings,
 ) -> Tensor:
     index = _stretches(chosen, settings)
-    segment = data.segment[index]
-    counts = data.counts[index][..., columns]
-    keep = torch.rand(counts.shape) >= settings.hide_entries
+    segment, goal = data.segment[index], data.counts[index]
+    scored = torch.zeros_like(goal, dtype=torch.bool)
+    seen = goal
+    if data.taught is not None:
+        goal = data.taught[index]
+        scored = ~goal.isnan()
+        goal = torch.where(scored, goal, seen)
+        seen = torch.where(scored, torch.poisson(goal), seen)
+    seen = seen[..., columns]
+    keep = torch.rand(seen.shape) >= settings.hide_entries
     keep &= torch.rand(settings.batch, 1, len(columns)) >= settings.hide_units
-    log_counts, behaviour = network(counts, segment, keep.to(counts.dtype))
+    if data.taught is None:
+        scored[:] = True
+        scored[..., columns] = ~keep
+    log_counts, behaviour = network(seen, segment, keep.to(seen.dtype))
     before = torch.where(chosen > 0, data.segment[chosen - 1], -1)
     settled = torch.arange(settings.bins) >= settings.skip
-    scored = settled | (segment != before[:, None])
+    settled = settled | (segment != before[:, None])
     log_counts, behaviour, told = _told(network, log_counts, behaviour, segment)
     bins = told.shape[1]
-    index, keep, scored = index[:, :bins], keep[:, :bins], scored[:, :bins] & told
+    told = told & settled[:, :bins]
     loss = log_counts.new_zeros(())
     if settings.rates_weight:
-        hidden = torch.ones(log_counts.shape, dtype=torch.bool)
-        hidden[..., columns] = ~keep
-        hidden &= scored[..., None]
-        loss = loss + settings.rates_weight * _poisson(log_counts, goal[index])[hidden].mean()
+        errors = _poisson(log_counts, goal[:, :bins])
+        loss = loss + settings.rates_weight * errors[scored[:, :bins] & told[..., None]].mean()
     if behaviour.shape[-1]:
-        truth = data.behaviour[index]
-        known = scored & ~truth.isnan().any(-1)
+        truth = data.behaviour[index[:, :bins]]
+        known = told & ~truth.isnan().any(-1)
         errors = ((behaviour - truth)[known] / network.scales.behaviour_std) ** 2  # type: ignore[union-attr,operator]
         loss = loss + settings.behaviour_weight * errors.mean()
     assert isinstance(loss, Tensor)
