@@ -7,17 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import msgspec
 import typer
 from rich.console import Console
 
+from exporters.commands.export_actions import export_actions
 from exporters.export import Description, Weights, export_network
+from models.sesar import trained as sesar
 from models.spikes.evaluation import evaluate, load_model
-from models.spikes.trained import WEIGHTS, Card, load_trained
+from models.spikes.trained import CARD, WEIGHTS, Card, load_trained
 from stream.errors import ConfigError
 from stream.model_file import Contract, Score
 from stream.spikes.nwb import load_recording
 from stream.spikes.recording import Recording, bin_recording
 from stream.spikes.selection import select_units
+
+_MAX_CARD_BYTES = 4 << 20
 
 
 def export(
@@ -36,6 +41,11 @@ def export(
     Its streaming step is held against the full run in PyTorch at every bin of real counts.
     """
     weights = _weights(quantise)
+    if _system(run) == sesar.SYSTEM:
+        if weights is not None:
+            raise ConfigError("--quantise is for networks on spikes; leave it out.")
+        export_actions(run, out, data)
+        return
     trained = load_trained(run)
     card = trained.card
     recording = _recording(card, data)
@@ -83,6 +93,21 @@ def describe(card: Card, sha256: str) -> Description:
             for metric, value in card.scores.items()
         ),
     )
+
+
+class _AnyCard(msgspec.Struct):
+    system: str
+
+
+def _system(run: Path) -> str:
+    """Return what system a folder's card names, nothing if there is no card."""
+    path = run / CARD
+    if not path.is_file() or path.stat().st_size > _MAX_CARD_BYTES:
+        return ""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_AnyCard).system
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _weights(quantise: str | None) -> Weights | None:

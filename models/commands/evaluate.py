@@ -1,133 +1,21 @@
-"""`innervate evaluate`: measure a trained model on a recording, rivals beside it."""
+"""`innervate evaluate SYSTEM`: measure a trained model on data that it was not trained on."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated
-
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from models.spikes.evaluation import Evaluation, load_model
-from models.spikes.evaluation import evaluate as measure
-from stream.errors import ConfigError
-from stream.spikes.nwb import load_recording
-from stream.units import format_seconds, parse_seconds
+from models.commands.systems import CONTEXT_SETTINGS, run_for_system
 
-SYSTEMS = ("stndt", "gru")
-_HEADS = {
-    "co_bps": "co-bps",
-    "one_step_bps": "1-step bps",
-    "behaviour_r2": "R2",
-    "readout_r2": "readout R2",
-    "psth_r2": "PSTH R2",
-    "oracle_fraction": "of oracle",
-    "log_rate_r2": "log-rate R2",
-    "rate_r2": "rate R2",
-}
-_MEANING = {
-    "co_bps": "co-bps: bits per spike of units that were held out, over their mean rate",
-    "one_step_bps": "1-step bps: bits per spike of the next bin, forecast by the rates of this one",
-    "behaviour_r2": "R2: of decoded behaviour, mean over its columns",
-    "readout_r2": "readout R2: of behaviour read out of the rates by ridge regression",
-    "psth_r2": "PSTH R2: of the rates' condition means against those of smoothed spikes",
-    "oracle_fraction": "of oracle: expected bits per spike, as a fraction of the true rates' own",
-    "log_rate_r2": "log-rate R2: of log rates against the true ones, all units pooled",
-    "rate_r2": "rate R2: of rates against the true ones, all units pooled",
+SYSTEMS = {
+    "stndt": "models.commands.evaluate_rates:evaluate",
+    "gru": "models.commands.evaluate_rates:evaluate",
+    "sesar": "models.commands.evaluate_actions:evaluate",
 }
 
 
-def evaluate(
-    system: Annotated[str, typer.Argument(help="What was trained: stndt or gru.")],
-    *,
-    data: Annotated[Path, typer.Option(help="Recording (NWB).")],
-    model: Annotated[Path, typer.Option(help="Model file (.onnx), or folder of a training.")],
-    start: Annotated[
-        str | None,
-        typer.Option(help="Begin here on the recording's clock, such as 890s, from a cold state."),
-    ] = None,
-    length: Annotated[
-        str | None, typer.Option("--for", help="Length of the stretch, such as 60s.")
-    ] = None,
-    baselines: Annotated[
-        bool, typer.Option("--baselines", help="Fit and measure the rivals too; takes minutes.")
-    ] = False,
-    condition: Annotated[
-        str | None, typer.Option(help="Trial column to average PSTHs over.")
-    ] = None,
-    align: Annotated[
-        str | None, typer.Option(help="Trial column with the time that PSTHs begin at.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the table to this file.")
-    ] = None,
-    plots: Annotated[Path | None, typer.Option(help="Draw plots into this folder.")] = None,
-) -> None:
-    """Measure a trained model on the last fifth of a recording, or on a stretch of it.
-
-    An .onnx file is stepped bin by bin, as it runs live.
-    """
-    if system not in SYSTEMS:
-        raise ConfigError(f"there is no system '{system}' to evaluate; there is stndt and gru.")
-    recording = load_recording(data)
-    trained = load_model(model)
-    console = Console()
-    with console.status("reading") as status:
-        result = measure(
-            trained,
-            recording,
-            start_s=_seconds("--start", start),
-            length_s=_seconds("--for", length),
-            baselines=baselines,
-            condition=condition,
-            align=align,
-            on_step=status.update,
-        )
-    show(result, console)
-    if json_file is not None:
-        table = {"name": "evaluate", "conditions": result.conditions, "rows": result.rows}
-        json_file.write_text(json.dumps(table, indent=2) + "\n")
-    if plots is not None:
-        from models.spikes.plots import most_influential, write_plots
-
-        attention = trained.attention(result.data)
-        for path in write_plots(result, plots, attention, trained.outputs):
-            console.print(f"drew {path}")
-        if attention is not None:
-            console.print(
-                f"most influential: {', '.join(most_influential(attention, trained.outputs))}"
-            )
+def evaluate(context: typer.Context) -> None:
+    """Measure a trained model: `innervate evaluate SYSTEM [OPTIONS]`."""
+    run_for_system(context, "evaluate", SYSTEMS)
 
 
-def show(result: Evaluation, console: Console) -> None:
-    """Print what was measured: conditions, one row a model, and what the figures mean."""
-    conditions = result.conditions
-    console.print(
-        f"[bold]{conditions['recording']}[/], {conditions['part']}: {conditions['bins']} bins of"
-        f" {format_seconds(result.data.width_s)}, {conditions['units_fed']} units fed,"
-        f" {conditions['units_held_out']} held out, behaviour: {conditions['behaviour']}"
-    )
-    each = [f"r2_{name}" for name in result.data.columns]
-    there = {figure for row in result.rows for figure in row}
-    figures = [f for f in (*_HEADS, *each) if f in there]
-    table = Table("model", box=None, pad_edge=False)
-    for figure in figures:
-        table.add_column(_HEADS.get(figure, f"R2 {figure[3:]}"), justify="right")
-    for row in result.rows:
-        cells = (f"{row[f]:.4f}" if f in row else "" for f in figures)
-        table.add_row(str(row["model"]), *cells)
-    console.print(table)
-    for figure in figures:
-        if figure in _MEANING:
-            console.print(_MEANING[figure], style="dim", highlight=False)
-
-
-def _seconds(option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}.") from None
+evaluate.context_settings = CONTEXT_SETTINGS  # type: ignore[attr-defined]

@@ -1,134 +1,21 @@
-"""`innervate train`: from a recording to a trained network."""
+"""`innervate train SYSTEM`: from recordings to a trained network."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
-from models.spikes.recipe import SYSTEMS, Recipe, held_out_units, train_system
-from models.spikes.trained import Card
-from models.spikes.training import Progress, TrainingSettings
-from stream.errors import ConfigError
-from stream.spikes.nwb import load_recording
-from stream.spikes.recording import Recording
-from stream.units import format_seconds, parse_seconds
+from models.commands.systems import CONTEXT_SETTINGS, run_for_system
 
-_WIDTH_S = 0.02
-_SPATIAL = ("none", "frozen", "recursive", "exact")
+SYSTEMS = {
+    "stndt": "models.commands.train_rates:train",
+    "gru": "models.commands.train_rates:train",
+    "sesar": "models.commands.train_actions:train",
+}
 
 
-def train(
-    system: Annotated[str, typer.Argument(help="What to train: stndt or gru.")],
-    *,
-    data: Annotated[Path, typer.Option(help="Recording (NWB).")],
-    out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
-    bin_width: Annotated[
-        str | None,
-        typer.Option(help="Such as '20 ms'; else that of the recording's counts, or 20 ms."),
-    ] = None,
-    behaviour: Annotated[
-        str, typer.Option(help="Signal of the recording to decode, such as hand_vel.")
-    ] = "",
-    held_out: Annotated[
-        str, typer.Option(help="FILE.json:N, the Nth list of units (from 0) that are not fed in.")
-    ] = "",
-    window: Annotated[int | None, typer.Option(help="Bins that attention sees (stndt).")] = None,
-    layers: Annotated[int | None, typer.Option(help="Number of layers (stndt).")] = None,
-    spatial: Annotated[
-        str | None, typer.Option(help=f"Mixing over neurons: {', '.join(_SPATIAL)} (stndt).")
-    ] = None,
-    look_ahead: Annotated[
-        int | None, typer.Option(help="Bins by which output lags input, for accuracy (stndt).")
-    ] = None,
-    updates: Annotated[int | None, typer.Option(help="Most optimiser steps to take.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, masks and dropout.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
-) -> None:
-    """Train a network on the first 80 % of a recording; the rest is never looked at.
-
-    The last 15 % of that part say when to stop, then it is trained on all of that part.
-    """
-    if system not in SYSTEMS:
-        raise ConfigError(f"there is no system '{system}' to train; there is stndt and gru.")
-    network = {
-        "window": window, "layers": layers, "spatial": spatial, "look_ahead": look_ahead,
-    }  # fmt: skip
-    network = {name: value for name, value in network.items() if value is not None}
-    _check(system, network)
-    torch.set_num_threads(threads)
-    recording = load_recording(data)
-    training: dict[str, Any] = {"seed": seed}
-    if updates is not None:
-        training["updates"] = updates
-    recipe = Recipe(
-        system=system,
-        width_s=_width(recording, bin_width),
-        behaviour=behaviour,
-        held_out=held_out_units(held_out, recording.name) if held_out else (),
-        network=network,
-        training=TrainingSettings(**training),
-    )
-    console = Console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("update {task.completed}/{task.total} {task.fields[losses]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, progress: Progress) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, losses="")
-            losses = f"loss {progress.train_loss:.4f}"
-            if stage == "when to stop":
-                losses += f", validation {progress.validation_loss:.4f}"
-            bar.update(
-                tasks[stage], completed=progress.update, total=progress.updates, losses=losses
-            )
-
-        trained = train_system(data, recipe, out, resume=resume, on_progress=show)
-    _report(console, trained.card, out)
+def train(context: typer.Context) -> None:
+    """Train a model: `innervate train SYSTEM [OPTIONS]`."""
+    run_for_system(context, "train", SYSTEMS)
 
 
-def _check(system: str, network: dict[str, Any]) -> None:
-    if system == "gru" and network:
-        option = next(iter(network)).replace("_", "-")
-        raise ConfigError(f"--{option} is a setting of stndt; leave it out for gru.")
-    if network.get("spatial", "none") not in _SPATIAL:
-        raise ConfigError(
-            f"--spatial: there is no mixing '{network['spatial']}'; there is {', '.join(_SPATIAL)}."
-        )
-    for name, least in (("window", 1), ("layers", 0), ("look_ahead", 0)):
-        if network.get(name, least) < least:
-            raise ConfigError(
-                f"--{name.replace('_', '-')}: expected at least {least}, found {network[name]}."
-            )
-
-
-def _width(recording: Recording, text: str | None) -> float:
-    if text is None:
-        return recording.width_s or _WIDTH_S
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise ConfigError(f"--bin-width: {error}.") from None
-
-
-def _report(console: Console, card: Card, folder: Path) -> None:
-    fed = f"{len(card.inputs)} of {len(card.outputs)} units fed in"
-    console.print(
-        f"[bold]{card.system}[/] in {folder}: bins of {format_seconds(card.width_s)}, {fed},"
-        f" {card.training['updates_used']} updates, {format_seconds(card.training['took_s'])}"
-    )
-    for name, value in card.scores.items():
-        console.print(f"  {name} {value:.4f} on the validation part")
-    console.print(f"next: innervate export {folder} --out model.onnx")
+train.context_settings = CONTEXT_SETTINGS  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer import Typer
 from typer.testing import CliRunner
 
-from models.commands.evaluate import evaluate as command
+from models.commands.evaluate_rates import evaluate as command
 from models.spikes import metrics
 from models.spikes.dataset import prepare, whole
 from models.spikes.evaluation import ModelFile, evaluate, find_behaviour, load_model

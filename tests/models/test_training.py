@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.commands.train import train
+from models.commands.train_rates import train
 from models.spikes.dataset import draw_held_out
 from models.spikes.recipe import Recipe, train_system
 from models.spikes.trained import load_trained

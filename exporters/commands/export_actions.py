@@ -1,0 +1,53 @@
+"""`innervate export` of a recogniser of actions."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from rich.console import Console
+
+from exporters.sesar import export_sesar
+from models.sesar.dataset import cross_view, load_ucla, load_utd, odd_subjects
+from models.sesar.evaluation import plain_streams
+from models.sesar.trained import WEIGHTS, load_trained
+from stream.errors import ConfigError
+
+_STREAMS = 3
+
+
+def export_actions(run: Path, out: Path, data: Path | None) -> None:
+    """Write the model file of a recogniser, verified on streams of what it was trained on.
+
+    Raises
+    ------
+    ConfigError
+        The recordings are not where they were, or are others.
+    ModelError
+        The exported step differs from the network.
+    """
+    trained = load_trained(run)
+    card = trained.card
+    folders = [Path(folder) for folder in card.trained_on["folders"]]
+    if data is not None:
+        folders[0] = data
+    ucla, utd = load_ucla(folders[0]), load_utd(folders[1])
+    if ucla.sha256 != card.trained_on["sha256"]:
+        raise ConfigError(
+            f"{folders[0]} is not the data that the network was trained on (its sha256 differs);"
+            " name that with --data."
+        )
+    console = Console()
+    with console.status("comparing every tick"):
+        streams = plain_streams(cross_view(ucla)[0], odd_subjects(utd)[0], _STREAMS)
+        sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
+        contract = export_sesar(trained.network, card, sha256, streams.joints.numpy(), out)
+    errors = contract.parity["probabilities"]
+    console.print(
+        f"probabilities: step and full run differ by at most {errors['cold']:.1e} from cold,"
+        f" {errors['wrapped']:.1e} later ({contract.parity['bins']} ticks)",
+        soft_wrap=True,
+    )
+    console.print(
+        f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
+    )

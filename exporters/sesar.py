@@ -1,0 +1,258 @@
+"""The recogniser of actions as an ONNX graph of one tick, verified and written to a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exporters.model_writer import write_model
+from exporters.onnx_graph import Graph, StepGraph
+from exporters.verify import Stretch, verify
+from models.sesar.network import (
+    BONE,
+    HEADING_S,
+    JOINTS,
+    PARENTS,
+    PERIOD_S,
+    POSITION,
+    SPEED,
+    START_LOG_WEIGHT,
+    UNIT_EPSILON,
+    Mixing,
+    Sesar,
+    across,
+)
+from models.sesar.trained import Card, Committee
+from stream.model_file import Contract, Port, Score
+
+Array = NDArray[np.float64]
+_MEMORY_TICKS = 60
+_FLAT = JOINTS * 3
+
+
+def sesar_step(committee: Committee) -> StepGraph:
+    """Return one tick of `models.sesar.trained.Committee` as a graph.
+
+    The input is `joints` (20, 3) in metres, the output `probabilities` (classes,), both float32.
+    States are `previous` (1, 60) joints, `begun`, which is 0 at the first tick, `heading` (1, 2),
+    and of each member what its layers, its evidence and the weight of that evidence were.
+    """
+    graph = Graph("sesar_step")
+    features = _features(graph, graph.input("joints", (JOINTS, 3)))
+    members = [_member(graph, m, features, i) for i, m in enumerate(committee.members)]  # type: ignore[arg-type]
+    total = members[0]
+    for other in members[1:]:
+        total = graph.op("Add", total, other)
+    scale = graph.constant(1.0 / (len(members) * committee.temperature))
+    probabilities = graph.op("Softmax", graph.op("Mul", total, scale), axis=-1)
+    classes = committee.config.classes
+    graph.output(graph.reshape(probabilities, classes), "probabilities", (classes,))
+    return graph.step()
+
+
+def export_sesar(
+    committee: Committee, card: Card, sha256: str, streams: NDArray[np.float32], path: Path
+) -> Contract:
+    """Write the model file of a committee, once it is verified on poses.
+
+    Parameters
+    ----------
+    committee, card
+        Trained, and what its folder says of it.
+    sha256
+        Of the weights.
+    streams
+        (streams, ticks, 20, 3) poses on the clock; each is run from cold, tick by tick, and
+        compared with the whole run in PyTorch at every tick.
+    path
+        Of the new file; an old one stays as it is unless all goes well.
+
+    Raises
+    ------
+    ModelError
+        The exported step differs from the network, or the file cannot be written.
+    """
+    committee.eval()
+    with torch.no_grad():
+        expected = committee(torch.from_numpy(streams)).double().numpy()
+    stretches = [
+        Stretch(joints, {"probabilities": p}) for joints, p in zip(streams, expected, strict=True)
+    ]
+    step = sesar_step(committee)
+    contract = _contract(step, card, sha256)
+    contract = verify(step, contract, stretches, min(_MEMORY_TICKS, streams.shape[1] - 1))
+    facts = {"against": f"full run in PyTorch {torch.__version__}"}
+    contract = _with_parity(contract, facts)
+    write_model(step.model, contract, path)
+    return contract
+
+
+def _with_parity(contract: Contract, facts: Mapping[str, Any]) -> Contract:
+    return msgspec.structs.replace(contract, parity=contract.parity | dict(facts))
+
+
+def _contract(step: StepGraph, card: Card, sha256: str) -> Contract:
+    data = str(card.trained_on.get("name", ""))
+    fed = Port(
+        name="joints", kind="skeleton", shape=(JOINTS, 3), axes=("joint", "axis"), unit="m",
+        channels=("x", "y", "z"), period_s=PERIOD_S,
+    )  # fmt: skip
+    made = Port(
+        name="probabilities", kind="probabilities", shape=(len(card.classes),), axes=("class",),
+        unit="", channels=card.classes, period_s=PERIOD_S,
+    )  # fmt: skip
+    return Contract(
+        name=f"{card.system}-{data}" if data else card.system,
+        version=sha256[:8],
+        task="probabilities of actions",
+        inputs=(fed,),
+        outputs=(made,),
+        states=step.states,
+        preprocessing={
+            "joints": "turned to the person's heading; relative to the hip centre, to each joint's"
+            " parent, and as velocities",
+            "where": "inside the graph",
+            "layout": "kinect-20",
+        },
+        trained_on={key: value for key, value in card.trained_on.items() if key != "folders"},
+        training={"network": card.network, **card.training, "versions": card.versions},
+        scores=tuple(
+            Score(metric=metric, value=value, data=data, split="held-out subjects")
+            for metric, value in card.scores.items()
+        ),
+    )
+
+
+def _features(graph: Graph, joints: str) -> str:
+    """Return features (1, 180): axis by axis, joint by joint, position, velocity and bone."""
+    flat = graph.reshape(joints, 1, _FLAT)
+    previous, begun = graph.state("previous", (1, _FLAT)), graph.state("begun", (1, 1))
+    moved = graph.op("Mul", graph.op("Sub", flat, previous), begun)
+    graph.carry("previous", graph.op("Identity", flat))
+    graph.carry("begun", graph.op("Max", begun, graph.constant(np.ones((1, 1)))))
+    heading = graph.state("heading", (1, 2))
+    line = _unit(graph, graph.op("MatMul", flat, graph.constant(_across_matrix())))
+    kept = graph.op("Mul", heading, graph.constant(np.exp(-PERIOD_S / HEADING_S)))
+    heading = graph.carry("heading", graph.op("Add", kept, line))
+    hx, hz = graph.ops("Split", [_unit(graph, heading)], (0, 1), axis=1, num_outputs=2)
+    both = graph.op("Concat", flat, moved, axis=1)
+    vectors = graph.op("MatMul", both, graph.constant(_vector_matrix()))
+    x, y, z = graph.ops("Split", [vectors], (0, 1, 2), axis=1, num_outputs=3)
+    left = graph.op("Add", graph.op("Mul", hx, x), graph.op("Mul", hz, z))
+    away = graph.op("Sub", graph.op("Mul", hx, z), graph.op("Mul", hz, x))
+    return graph.op("Concat", left, y, away, axis=1)
+
+
+def _unit(graph: Graph, v: str) -> str:
+    square = graph.op("ReduceSum", graph.op("Mul", v, v), graph.constant([1]), keepdims=1)
+    size = graph.op("Sqrt", graph.op("Add", square, graph.constant(UNIT_EPSILON)))
+    return graph.op("Div", v, size)
+
+
+def _across_matrix() -> Array:
+    """Return (60, 2), the linear map of `models.sesar.network.across`."""
+    return across(torch.eye(_FLAT).view(_FLAT, JOINTS, 3)).double().numpy()
+
+
+def _vector_matrix() -> Array:
+    """Return (120, 180), from joints and their movement to scaled vectors, axis by axis."""
+    matrix = np.zeros((2, JOINTS, 3, 3, JOINTS, 3))  # of what, joint, axis -> axis, joint, vector
+    for axis in range(3):
+        for joint, parent in enumerate(PARENTS):
+            to = matrix[:, :, axis, axis, joint]
+            to[0, joint, 0] += POSITION
+            to[0, 0, 0] -= POSITION
+            to[1, joint, 1] += SPEED / PERIOD_S
+            to[0, joint, 2] += BONE
+            to[0, parent, 2] -= BONE
+    return matrix.reshape(2 * _FLAT, 9 * JOINTS)
+
+
+def _member(graph: Graph, network: Sesar, features: str, number: int) -> str:
+    """Return the log probabilities (1, classes) of one network."""
+    config = network.config
+    x = _embed(graph, network, features)
+    for layer in range(config.layers):
+        old = graph.state(f"hidden_{number}_{layer}", (1, 1, config.hidden))
+        weights = [graph.constant(w) for w in _gru_weights(network, layer)]
+        sequence = graph.reshape(x, 1, 1, config.hidden)
+        (new,) = graph.ops(
+            "GRU", [sequence, *weights, "", old], (1,), hidden_size=config.hidden,
+            linear_before_reset=1,
+        )  # fmt: skip
+        new = graph.carry(f"hidden_{number}_{layer}", new)
+        x = graph.reshape(new, 1, config.hidden)
+    out = graph.linear(x, _array(network.head.weight).T, _array(network.head.bias))
+    sizes = graph.constant([config.classes, 1, 1])
+    parts = graph.ops("Split", [out, sizes], (0, 1, 2), axis=1)
+    return graph.op("LogSoftmax", _read_out(graph, parts, number, config.classes))
+
+
+def _read_out(graph: Graph, out: tuple[str, ...], number: int, classes: int) -> str:
+    """Return the running mean of evidence (1, classes), weighted by gates."""
+    evidence, gate, keep = out
+    mean = graph.state(f"evidence_{number}", (1, classes))
+    weight = graph.state(f"weight_{number}", (1, 1), start=START_LOG_WEIGHT)
+    minus = graph.op("Neg", graph.op("Softplus", graph.op("Neg", keep)))
+    before = graph.op("Add", weight, minus)
+    ahead = graph.op("Sub", gate, before)
+    # log(exp(before) + exp(gate)), exact when one is far below the other.
+    more = graph.op("Softplus", graph.op("Neg", graph.op("Abs", ahead)))
+    graph.carry(f"weight_{number}", graph.op("Add", graph.op("Max", before, gate), more))
+    change = graph.op("Mul", graph.op("Sigmoid", ahead), graph.op("Sub", evidence, mean))
+    return graph.carry(f"evidence_{number}", graph.op("Add", mean, change))
+
+
+def _embed(graph: Graph, network: Sesar, features: str) -> str:
+    weight, bias = _array(network.inward.weight).T, _array(network.inward.bias)
+    if network.config.mixing:
+        grouped = graph.reshape(features, 3, JOINTS, 3)
+        by_joint = graph.op("Transpose", grouped, perm=[1, 2, 0])
+        own = graph.reshape(by_joint, JOINTS, 9)
+        x = graph.op("MatMul", own, graph.constant(_array(network.joint.weight).T))
+        bias_of_joint = _array(network.joint.bias) + _array(network.joint_bias)
+        x = graph.op("Add", x, graph.constant(bias_of_joint))
+        for layer in network.mixing:
+            x = _mix(graph, layer, x)  # type: ignore[arg-type]
+        row = graph.op("Concat", x, own, axis=1)
+        features = graph.reshape(row, 1, len(weight))
+    else:
+        weight = weight.reshape(JOINTS, 3, 3, -1).transpose(2, 0, 1, 3).reshape(9 * JOINTS, -1)
+    y = graph.linear(features, weight, bias)
+    return graph.op("Relu", _norm(graph, network.norm, y))
+
+
+def _mix(graph: Graph, layer: Mixing, x: str) -> str:
+    graphs, channels = len(layer.graphs), layer.linear.out_features
+    mixed = graph.op("MatMul", graph.constant(_array(layer.graphs)), x)
+    mixed = graph.op("Transpose", mixed, perm=[1, 0, 2])
+    mixed = graph.reshape(mixed, JOINTS, graphs * channels)
+    y = graph.linear(mixed, _array(layer.linear.weight).T, _array(layer.linear.bias))
+    return graph.op("Add", x, graph.op("Relu", _norm(graph, layer.norm, y)))
+
+
+def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
+    scale, bias = graph.constant(_array(norm.weight)), graph.constant(_array(norm.bias))
+    return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)
+
+
+def _gru_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
+    """Return W, R and B as ONNX's GRU takes them: gates update, reset, new."""
+    named = {name: _array(value) for name, value in network.gru.named_parameters()}
+
+    def ordered(name: str) -> Array:
+        reset, update, new = np.split(named[f"{name}_l{layer}"], 3)
+        return np.concatenate([update, reset, new])
+
+    biases = np.concatenate([ordered("bias_ih"), ordered("bias_hh")])
+    return ordered("weight_ih")[None], ordered("weight_hh")[None], biases[None]
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return tensor.detach().double().numpy()

@@ -1,0 +1,128 @@
+"""What the stages of training minimise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.sesar.augment import Augmentation, Sampler
+from models.sesar.dataset import Sequences
+from models.sesar.streams import StreamMaker, StreamSettings
+
+_SMOOTHING = 0.1
+
+
+@dataclass
+class ClipLoss:
+    """Cross-entropy on segmented clips: at the end, at a moment before, and of ticks alone."""
+
+    sequences: Sequences
+    batch: int
+    augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        self._sampler = Sampler(self.sequences)
+        self._label = torch.from_numpy(self.sequences.label)
+
+    def __call__(self, network: nn.Module, update: int) -> Tensor:
+        """Return the loss of a random batch."""
+        chosen = torch.randint(len(self._label), (self.batch,))
+        clips, label = self._sampler.augmented(chosen, self.augmentation), self._label[chosen]
+        logits, evidence = network(clips.joints, clips.heading_rad)
+        rows, length = torch.arange(self.batch), clips.length
+        early = (torch.rand(self.batch) * length).long()
+        ticks = torch.arange(logits.shape[1])
+        # A first tick says little; from the middle on every tick should know.
+        share = (2 * (ticks + 1) / length[:, None]).clamp(max=1.0) * (ticks < length[:, None])
+        each = F.cross_entropy(
+            evidence.flatten(0, 1),
+            label.repeat_interleave(len(ticks)),
+            label_smoothing=_SMOOTHING,
+            reduction="none",
+        )
+        loss: Tensor = (
+            F.cross_entropy(logits[rows, length - 1], label, label_smoothing=_SMOOTHING)
+            + 0.5 * F.cross_entropy(logits[rows, early], label, label_smoothing=_SMOOTHING)
+            + 0.5 * (each * share.flatten()).sum() / share.sum()
+        )
+        return loss
+
+
+@dataclass
+class StreamLoss:
+    """Cross-entropy at every tick of chained streams, and on segmented clips beside it."""
+
+    actions: Sequences
+    background: Sequences
+    batch: int
+    augmentation: Augmentation
+    streams: StreamSettings
+
+    def __post_init__(self) -> None:
+        self._maker = StreamMaker(self.actions, self.background, self.streams)
+        self._clips = ClipLoss(self.actions, self.batch, self.augmentation)
+
+    def __call__(self, network: nn.Module, update: int) -> Tensor:
+        """Return the loss of a random batch."""
+        made = self._maker.make(self.batch // 4, self.augmentation)
+        logits, evidence = network(made.joints)
+        label, weight = made.label.flatten(), made.weight.flatten()
+        total = weight.sum()
+        loss: Tensor = self._clips(network, update)
+        for values, share in ((logits, 1.0), (evidence, 0.5)):
+            each = F.cross_entropy(
+                values.flatten(0, 1), label, label_smoothing=_SMOOTHING, reduction="none"
+            )
+            loss = loss + share * (each * weight).sum() / total
+        return loss
+
+
+@dataclass
+class ContrastiveLoss:
+    """Two changed clips of one performance should look alike, and like no other (SimCLR).
+
+    With `pairs`, the second clip is at that rate taken from another camera's recording of the same
+    performance: no labels, but knowledge of which recordings were made together.
+
+    Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020.
+    """
+
+    sequences: Sequences
+    batch: int
+    augmentation: Augmentation
+    projector: nn.Module
+    temperature: float = 0.1
+    pairs: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._sampler = Sampler(self.sequences)
+        same = self.sequences.performance[:, None] == self.sequences.performance
+        np.fill_diagonal(same, False)
+        self._other = torch.from_numpy(np.where(same.any(1), same.argmax(1), np.arange(len(same))))
+
+    def __call__(self, network: nn.Module, update: int) -> Tensor:
+        """Return the loss of a random batch."""
+        first = torch.randperm(len(self._other))[: self.batch]
+        second = torch.where(torch.rand(self.batch) < self.pairs, self._other[first], first)
+        clips = self._sampler.augmented(torch.cat([first, second]), self.augmentation)
+        states = network.encode(clips.joints, clips.heading_rad)  # type: ignore[operator]
+        z = F.normalize(self.projector(summary(states, clips.length)), dim=-1)
+        likeness = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
+        partner = torch.arange(2 * self.batch).roll(self.batch)
+        return F.cross_entropy(likeness, partner)
+
+
+def summary(states: Tensor, length: Tensor) -> Tensor:
+    """Return mean and last state (clips, 2 hidden) of states (clips, ticks, hidden)."""
+    inside = (torch.arange(states.shape[1]) < length[:, None])[..., None]
+    mean = (states * inside).sum(1) / length[:, None]
+    return torch.cat([mean, states[torch.arange(len(length)), length - 1]], dim=-1)
+
+
+def projector(width: int) -> nn.Module:
+    """Return the layers between a summary and the contrastive loss, which are thrown away."""
+    return nn.Sequential(nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 64))
