@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import RecordingError
-from stream.vision.layouts import KINECT_20, UTD_MHAD_20, reorder
+from stream.vision.skeleton_files import load_clip
 
 ACTIONS = (
     "pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down",
@@ -39,7 +38,6 @@ _LIKE_AN_ACTION = frozenset({12, 21, 22, 23})  # bowling, pick up and throw, jog
 _FROM_UTD = {_THROW: 8, _SIT_DOWN: 4, _STAND_UP: 5} | dict.fromkeys(_LIKE_AN_ACTION, IGNORED)
 _UCLA_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _UTD_NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
-_MAX_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -101,20 +99,13 @@ def load_ucla(folder: Path) -> Sequences:
         The folder holds no such files, or one that is not what its name says.
     """
     items = []
-    for path in _files(folder, "*.json", "NW-UCLA (files named a01_s01_e00_v01.json)"):
-        name = _UCLA_NAME.fullmatch(path.stem)
-        if name is None:
-            raise RecordingError(f"{path} is not named like a file of NW-UCLA; take it away.")
-        try:
-            content = msgspec.json.decode(path.read_bytes(), type=_UclaFile)
-            frames = np.array(content.skeletons, np.float32)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise RecordingError(f"{path} is no file of NW-UCLA ({error}).") from None
-        if not 1 <= content.label <= len(ACTIONS):
-            raise RecordingError(f"{path} has the label {content.label}; NW-UCLA has 1 to 10.")
+    for path, name in _files(folder, "*.json", _UCLA_NAME, "NW-UCLA (a01_s01_e00_v01.json)"):
+        clip = load_clip(path)
+        if clip.label is None or not 1 <= clip.label <= len(ACTIONS):
+            raise RecordingError(f"{path} has the label {clip.label}; NW-UCLA has 1 to 10.")
         action, subject, episode, view = map(int, name.groups())
         performance = (action * 100 + subject) * 100 + episode
-        items.append((path, frames, content.label - 1, subject, view, performance))
+        items.append((path, clip.joints, clip.label - 1, subject, view, performance))
     return _join([item for item in items if len(item[1]) >= MIN_FRAMES], UCLA_FPS)
 
 
@@ -126,23 +117,12 @@ def load_utd(folder: Path) -> Sequences:
     RecordingError
         The folder holds no such files, or one that is not what its name says.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     items = []
-    for path in _files(folder, "*_skeleton.mat", "UTD-MHAD (files named a1_s1_t1_skeleton.mat)"):
-        name = _UTD_NAME.fullmatch(path.stem)
-        if name is None:
-            raise RecordingError(f"{path} is not named like a file of UTD-MHAD; take it away.")
-        try:
-            frames = loadmat(path)["d_skel"].astype(np.float32).transpose(2, 0, 1)
-        except (MatReadError, KeyError, TypeError, ValueError) as error:
-            raise RecordingError(f"{path} is no file of UTD-MHAD ({error}).") from None
+    for path, name in _files(folder, "*.mat", _UTD_NAME, "UTD-MHAD (a1_s1_t1_skeleton.mat)"):
         action, subject, trial = map(int, name.groups())
         label = _FROM_UTD.get(action, BACKGROUND)
         performance = (action * 100 + subject) * 100 + trial
-        frames = reorder(frames, UTD_MHAD_20, KINECT_20)
-        items.append((path, frames, label, subject, 1, performance))
+        items.append((path, load_clip(path).joints, label, subject, 1, performance))
     return _join(items, UTD_FPS)
 
 
@@ -192,19 +172,19 @@ def load_training_data(
     return actions, background, about
 
 
-class _UclaFile(msgspec.Struct):
-    skeletons: list[list[tuple[float, float, float]]]
-    label: int
-
-
-def _files(folder: Path, pattern: str, what: str) -> list[Path]:
-    paths = sorted(folder.glob(pattern)) if folder.is_dir() else []
-    if not paths:
+def _files(
+    folder: Path, pattern: str, name: re.Pattern[str], what: str
+) -> list[tuple[Path, re.Match[str]]]:
+    """Return the files of a folder with what their names say."""
+    found = []
+    for path in sorted(folder.glob(pattern)) if folder.is_dir() else []:
+        match = name.fullmatch(path.stem)
+        if match is None:
+            raise RecordingError(f"{path} is not named like a file of {what}; take it away.")
+        found.append((path, match))
+    if not found:
         raise RecordingError(f"{folder} holds no files of {what}.")
-    for path in paths:
-        if path.stat().st_size > _MAX_BYTES:
-            raise RecordingError(f"{path} is larger than any file of {what}.")
-    return paths
+    return found
 
 
 def _join(items: list[tuple[Path, NDArray[np.float32], int, int, int, int]], fps: float) -> (
@@ -212,8 +192,8 @@ def _join(items: list[tuple[Path, NDArray[np.float32], int, int, int, int]], fps
 ):  # fmt: skip
     digest = hashlib.sha256()
     for path, frames, *_ in items:
-        if frames.ndim != 3 or frames.shape[1:] != (20, 3) or not np.isfinite(frames).all():
-            raise RecordingError(f"{path} holds something else than 20 joints in space a frame.")
+        if not np.isfinite(frames).all():
+            raise RecordingError(f"{path}: nobody is in view in some of its frames; take it away.")
         digest.update(path.read_bytes())
     length = np.array([len(frames) for _, frames, *_ in items], np.int64)
     label, subject, view, performance = np.array([item[2:] for item in items], np.int64).T

@@ -58,7 +58,8 @@ class Model(Node[ModelSettings]):
     use = "model"
     summary = "runs a model file, one step for every packet"
     Settings = ModelSettings
-    accepts: ClassVar[frozenset[str]] = frozenset({"counts", "rates", "behaviour"})
+    # The contract says what the model takes.
+    accepts: ClassVar[frozenset[str]] = frozenset({"*"})
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
         """Read the contract, check it against the linked stream, and return what it gives.
@@ -85,7 +86,9 @@ class Model(Node[ModelSettings]):
             )
         (port,) = contract.inputs
         ((stream, spec),) = inputs.items()
-        _check_fit(f"{path.name} ({contract.name} {contract.version})", port, stream, spec)
+        model_name = f"{path.name} ({contract.name} {contract.version})"
+        _check_fit(model_name, port, stream, spec)
+        _check_layout(model_name, contract.preprocessing.get("layout"), stream, spec)
         about = {
             "name": contract.name,
             "version": contract.version,
@@ -258,6 +261,15 @@ def _check_fit(model: str, port: Port, stream: str, spec: StreamSpec) -> None:
             f"{model} takes one packet every {format_seconds(port.period_s)}, '{stream}' has"
             f" {found}; set the bin width to {format_seconds(port.period_s)} or use a model made"
             " for this one."
+        )
+
+
+def _check_layout(model: str, wanted: object, stream: str, spec: StreamSpec) -> None:
+    """Refuse a skeleton whose joints stand in another order than those the model was made for."""
+    found = spec.meta.get("layout")
+    if wanted is not None and found != wanted:
+        raise ConfigError(
+            f"{model} takes the joints of {wanted}, '{stream}' carries {found or 'no layout'}."
         )
 
 

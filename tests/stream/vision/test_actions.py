@@ -1,0 +1,89 @@
+"""Labels that do not flicker, since when they hold, and when nothing is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.errors import ConfigError
+from stream.node import Context, StreamSpec
+from stream.packet import Packet
+from stream.vision.actions import Actions, ActionsSettings, Debounce
+
+MS = 1_000_000
+NAMES = ("sit", "throw", "background")
+SPEC = StreamSpec("probabilities", (3,), "float32", NAMES, "", 0.1)
+
+
+def labels(node: Actions, rows: list[tuple[float, ...]], segment: int = 0) -> list[tuple]:
+    found = []
+    for number, row in enumerate(rows):
+        at = number * 100 * MS
+        packet = Packet("probabilities", np.array(row, np.float32), at, at, at, segment)
+        for out in node.process("p", packet):
+            found.append((out.meta["label"], out.meta["onset_ns"] // MS))
+    return found
+
+
+@pytest.fixture
+def node(tmp_path) -> Actions:
+    made = Actions(ActionsSettings(on=0.6, off=0.4, hold=0.2))
+    made.open(Context(name="now", inputs={"p": SPEC}, run_dir=tmp_path))
+    return made
+
+
+def test_an_action_begins_once_it_has_lasted_and_tells_since_when(node):
+    sit, weak, none = (0.8, 0.1, 0.1), (0.5, 0.1, 0.4), (0.1, 0.1, 0.8)
+    found = labels(node, [none, weak, sit, sit, sit, none, sit, none, none, none])
+    assert [label for label, _ in found] == [
+        "unknown", "unknown", "unknown", "unknown", "sit", "sit", "sit", "sit", "sit", "unknown",
+    ]  # fmt: skip
+    assert found[4] == ("sit", 100)
+    assert found[9] == ("unknown", 700)
+    node.finish()
+    assert node.context.counters.notes == {"debounce_s": 0.2, "begun": {"sit": 1}}
+
+
+def test_background_is_unknown_and_so_is_doubt(node):
+    assert {label for label, _ in labels(node, [(0.1, 0.1, 0.8)] * 5)} == {"unknown"}
+    assert {label for label, _ in labels(node, [(0.5, 0.45, 0.05)] * 5)} == {"unknown"}
+
+
+def test_one_action_follows_another_without_unknown_between(node):
+    found = labels(node, [(0.9, 0.0, 0.1)] * 3 + [(0.2, 0.7, 0.1)] * 3)
+    assert found[2] == ("sit", 0)
+    assert [label for label, _ in found[3:]] == ["sit", "sit", "throw"]
+    assert found[-1][1] == 300
+
+
+def test_a_new_segment_starts_from_unknown(node):
+    labels(node, [(0.9, 0.0, 0.1)] * 5)
+    assert labels(node, [(0.9, 0.0, 0.1)], segment=1) == [("unknown", 0)]
+
+
+def test_what_are_no_probabilities_is_counted(node):
+    assert labels(node, [(np.nan, 0.0, 0.0), (0.5, 0.5)]) == []
+    assert node.context.counters.dropped == {"not_probabilities": 2}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 5), st.floats(0.55, 0.9))
+def test_no_label_ends_sooner_than_it_may_and_onsets_never_lie_ahead(values, hold, on):
+    decide = Debounce(2, on, 0.4, hold * 100 * MS)
+    changed = None
+    before = None
+    for number, p in enumerate(values):
+        decide.push(number * 100 * MS, np.array([p, 1 - p]))
+        assert decide.onset_ns is not None
+        assert decide.onset_ns <= number * 100 * MS
+        if decide.label != before:
+            assert changed is None or number - changed >= hold or before is None
+            changed, before = number, decide.label
+
+
+def test_settings_that_cannot_work_are_one_sentence():
+    (spec,) = Actions(ActionsSettings()).outputs({"p": SPEC}).values()
+    assert spec.meta == {"debounce_s": 0.2}
+    with pytest.raises(ConfigError, match="does not name its classes"):
+        Actions(ActionsSettings()).outputs({"p": StreamSpec("probabilities", (3,), "float32")})
+    with pytest.raises(ConfigError, match="above on"):
+        Actions(ActionsSettings(on=0.6, off=0.7)).outputs({"p": SPEC})
