@@ -14,6 +14,7 @@ from rich.table import Table
 
 from stream.errors import ConfigError, InnervateError
 from stream.pipeline import load_pipeline
+from stream.runtime.report import machine
 from stream.runtime.supervisor import run_plan
 from stream.spikes.importing import import_files
 from stream.spikes.mapping import load_mapping
@@ -24,19 +25,30 @@ ROOT = Path(__file__).parents[1]
 TRIALS = ROOT.parent / "shared" / "data" / "spikes" / "mc_maze_trials"
 MAPPING = ROOT / "configs" / "import" / "mc_maze_trials.yaml"
 WIDTH_S = 0.005
+COMPARED_S = 60.0
 PIPELINE = """\
 name: latency
+realtime: [{realtime}]
 nodes:
-  probe: {use: spikes.replay, file: maze.nwb, loop: true}
-  bins:  {use: spikes.bin, from: probe, width: 5 ms, group: decode}
-  rates: {use: model, from: bins, file: model.onnx, device: cpu, group: decode}
-  sink:  {use: "benchmarks._audit:Audit", from: rates}
+  probe: {{use: spikes.replay, file: maze.nwb, loop: true, group: {group}}}
+  bins:  {{use: spikes.bin, from: probe, width: 5 ms, group: decode}}
+  rates: {{use: model, from: bins, file: model.onnx, device: cpu, group: decode}}
+  sink:  {{use: "benchmarks._audit:Audit", from: rates}}
 """
+LAYOUTS = {
+    "one process, real-time priority": {"group": "decode", "realtime": "decode, sink"},
+    "one process": {"group": "decode", "realtime": ""},
+    "source apart, real-time priority": {"group": "probe", "realtime": "probe, decode, sink"},
+    "source apart": {"group": "probe", "realtime": ""},
+}
 
 
 def run(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
-    seconds: Annotated[float, typer.Option(help="How long to run.")] = 600.0,
+    seconds: Annotated[
+        float,
+        typer.Option(help="How long to run; layouts to compare with take a minute at most."),
+    ] = 600.0,
     model: Annotated[
         Path | None,
         typer.Option(help="Model file for these 182 units; by default an untrained STNDT."),
@@ -49,7 +61,9 @@ def run(
 
     Two raw trials at 1 ms are replayed in a loop, one packet a millisecond on absolute deadlines.
     Delay counts from the deadline at which the last spike of a bin existed, so the replay's own
-    lateness is part of it. A bin is late when it comes after the next one has ended.
+    lateness is part of it. A bin is late when it comes to the sink after the next one has ended.
+    The sink is a process of its own; the source shares one with the bins and the model, or not.
+    Time that the host took from this machine's processors (steal) is counted along.
     """
     console = Console()
     trials = sorted(data.glob("trial_*.csv"))
@@ -63,30 +77,17 @@ def run(
             _write_untrained(imported.recording, folder / "model.onnx")
         else:
             os.symlink(model.resolve(), folder / "model.onnx")
-        pipeline = folder / "latency.yaml"
-        pipeline.write_text(PIPELINE)
-        with console.status(f"Running for {seconds:g} s"):
-            report = run_plan(load_pipeline(pipeline), duration_s=seconds, run_dir=folder / "run")
-        if report.exit:
-            raise InnervateError(report.message)
-    audit = report.nodes["sink"]["notes"]["audit"]
-    rows = [
-        {"from": "bin edge", "to": to, **report.end_to_end[link]}
-        for to, link in (
-            ("spikes sent", "probe->probe"),
-            ("bin closed", "probe->bins"),
-            ("rates published", "probe->rates"),
-            ("rates at the sink", "probe->sink"),
-        )
-    ]
+        rows = []
+        for layout, settings in LAYOUTS.items():
+            duration_s = min(seconds, COMPARED_S) if rows else seconds
+            with console.status(f"{layout}: {duration_s:g} s"):
+                rows += _measure(folder, layout, settings, duration_s)
     result = {
         "name": "latency",
         "conditions": {
-            "seconds": seconds, "units": len(imported.recording.units), "bin_ms": 5, "chunk_ms": 1,
+            "units": len(imported.recording.units), "bin_ms": 5, "chunk_ms": 1,
             "model": model.name if model else "untrained STNDT, window 200, 4 layers, fp32",
-            **audit, "source": report.nodes["probe"]["notes"],
-            "dropped": {name: node["dropped"] for name, node in report.nodes.items()},
-            **report.machine,
+            **machine(),
         },
         "rows": rows,
     }  # fmt: skip
@@ -94,6 +95,42 @@ def run(
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=1))
     return result
+
+
+def _measure(
+    folder: Path, layout: str, settings: dict[str, str], duration_s: float
+) -> list[dict[str, Any]]:
+    pipeline = folder / "latency.yaml"
+    pipeline.write_text(PIPELINE.format(**settings))
+    stolen_ms = _stolen_ms()
+    report = run_plan(load_pipeline(pipeline), duration_s=duration_s, run_dir=folder / layout)
+    stolen_ms = _stolen_ms() - stolen_ms
+    if report.exit:
+        raise InnervateError(report.message)
+    about = {
+        "layout": layout, "seconds": duration_s, "stolen_ms": stolen_ms,
+        "realtime": report.processes["decode"].get("realtime", "not asked for"),
+        **report.nodes["sink"]["notes"]["audit"],
+        "dropped": sum(sum(node["dropped"].values()) for node in report.nodes.values()),
+    }  # fmt: skip
+    return [
+        {**about, "from": "bin edge", "to": to, **report.end_to_end[link]}
+        for to, link in (
+            ("spikes sent", "probe->probe"),
+            ("bin closed", "probe->bins"),
+            ("rates published", "probe->rates"),
+            ("rates at the sink", "probe->sink"),
+        )
+    ]
+
+
+def _stolen_ms() -> int:
+    """Return how long the host of a virtual machine has kept its processors since the start."""
+    try:
+        fields = Path("/proc/stat").read_text().split(maxsplit=9)
+    except OSError:
+        return 0
+    return int(fields[8]) * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def _write_untrained(recording: Recording, path: Path) -> None:
@@ -130,15 +167,19 @@ def _write_untrained(recording: Recording, path: Path) -> None:
 
 def _show(result: dict[str, Any], console: Console) -> None:
     c = result["conditions"]
-    table = Table(title=f"{c['units']} units, {c['model']}, {c['seconds']:g} s", box=None)
+    table = Table(title=f"{c['units']} units, {c['model']}", box=None)
     for column in ("from the bin edge to", "p50 us", "p99 us", "p99.9 us", "max us"):
         table.add_column(column, justify="left" if column.startswith("from") else "right")
-    for row in result["rows"]:
+    for number, row in enumerate(result["rows"]):
+        if row["layout"] != result["rows"][number - 1]["layout"]:
+            table.add_section()
+            table.add_row(
+                f"[bold]{row['layout']}[/] ({row['realtime']}), {row['seconds']:g} s:"
+                f" {row['bins']} bins, {row['lost']} lost, {row['doubled']} doubled,"
+                f" {row['incomplete']} incomplete, {row['late']} late,"
+                f" {row['stolen_ms']} ms stolen"
+            )
         table.add_row(
             row["to"], *(f"{row[key]:.0f}" for key in ("p50_us", "p99_us", "p999_us", "max_us"))
         )
     console.print(table)
-    console.print(
-        f"{c['bins']} bins in {c['segments']} segments: {c['lost']} lost, {c['doubled']} doubled,"
-        f" {c['incomplete']} incomplete, {c['late']} late"
-    )

@@ -118,7 +118,7 @@ def assemble(
     return Report(
         pipeline=plan.name, exit=exit_code, message=message, duration_s=duration_s, nodes=nodes,
         links=links, end_to_end=end_to_end, models=models, processes=processes,
-        versions=_versions(), machine=_machine(), run_dir=str(run_dir), refused=refused,
+        versions=_versions(), machine=machine(), run_dir=str(run_dir), refused=refused,
     )  # fmt: skip
 
 
@@ -247,7 +247,8 @@ def _versions() -> dict[str, str]:
 
 
 @cache
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return what this is running on."""
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
