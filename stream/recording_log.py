@@ -34,7 +34,6 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,8 @@ _REFUSED = "record.refused"
 _MARKER = b"\xf7inv"
 _LENGTHS = struct.Struct("<4sHIII")
 _CRC = struct.Struct("<I")
-_HEAD_BYTES = _LENGTHS.size + _CRC.size
+_HEAD = struct.Struct("<4sHIIII")
+_HEAD_BYTES = _HEAD.size
 _SYNC_PERIOD_S = 1.0
 _PROGRESS_PACKETS = 4096
 
@@ -67,8 +67,7 @@ Progress = Callable[[float], None]
 """Takes the share of a long piece of work that is done, 0 to 1."""
 
 
-@dataclass(frozen=True)
-class Logged:
+class Logged(msgspec.Struct, frozen=True):
     """One packet of a log.
 
     Attributes
@@ -337,8 +336,7 @@ class LogReader:
     def _intact(self) -> Iterator[Logged]:
         position = 0
         while position < self.size:
-            length = self._length(position)
-            record = self._record(position, length) if length else None
+            length, record = self._record(position)
             if record is not None:
                 self.position = position = position + length
                 yield record
@@ -354,38 +352,46 @@ class LogReader:
 
     def _next_head(self, position: int) -> int:
         while (found := self._map.find(_MARKER, position)) >= 0:
-            if self._length(found):
+            if self._head(found):
                 return found
             position = found + 1
         return self.size
 
-    def _length(self, position: int) -> int:
-        """Return the length of the record whose head lies at `position`, 0 if none is there."""
+    def _head(self, position: int) -> tuple[int, int, int, int] | None:
+        """Return where header and payload begin, where the record ends, and its CRC."""
         if position + _HEAD_BYTES > self.size:
-            return 0
-        lengths = self._view[position : position + _LENGTHS.size]
-        marker, stream, header, payload, _ = _LENGTHS.unpack(lengths)
-        (crc,) = _CRC.unpack_from(self._view, position + _LENGTHS.size)
-        total = _HEAD_BYTES + stream + header + payload
-        if marker != _MARKER or zlib.crc32(lengths) != crc or position + total > self.size:
-            return 0
-        return int(total)
-
-    def _record(self, position: int, length: int) -> Logged | None:
-        _, stream, header, _, crc = _LENGTHS.unpack_from(self._view, position)
-        body = self._view[position + _HEAD_BYTES : position + length]
-        if zlib.crc32(body) != crc:
             return None
-        name = bytes(body[:stream])
+        marker, stream, header, payload, crc, head_crc = _HEAD.unpack_from(self._view, position)
+        lengths = self._view[position : position + _LENGTHS.size]
+        if marker != _MARKER or zlib.crc32(lengths) != head_crc:
+            return None
+        header_at = position + _HEAD_BYTES + stream
+        payload_at = header_at + header
+        end = payload_at + payload
+        return (header_at, payload_at, end, crc) if end <= self.size else None
+
+    def _record(self, position: int) -> tuple[int, Logged | None]:
+        """Return the length of what a head at `position` announces, 0 without one, and the record.
+
+        The record is None where it is not intact.
+        """
+        head = self._head(position)
+        if head is None:
+            return 0, None
+        header_at, payload_at, end, crc = head
+        view, begin = self._view, position + _HEAD_BYTES
+        if zlib.crc32(view[begin:end]) != crc:
+            return end - position, None
+        name = bytes(view[begin:header_at])
         try:
             if name not in self._names:
                 self._names[name] = name.decode()
-            read = decode_header(body[stream : stream + header])
-            packet = to_packet(read, body[stream + header :])
+            read = decode_header(view[header_at:payload_at])
+            packet = to_packet(read, view[payload_at:end])
         except (WireError, UnicodeDecodeError):
-            return None
-        refused = packet.meta.get(_REFUSED, "") if packet.meta else ""
-        return Logged(self._names[name], packet, read.sent_ns, str(refused))
+            return end - position, None
+        refused = str(packet.meta.get(_REFUSED, "")) if packet.meta else ""
+        return end - position, Logged(self._names[name], packet, read.sent_ns, refused)
 
 
 def read_log(path: str | Path) -> LogReader:
