@@ -54,6 +54,10 @@ class StreamSpec:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+CLOSED = "closed"
+"""Key of the note with the share (0 to 1) of its closing that a node has done, if it takes long."""
+
+
 class Counters:
     """What a node counts about itself; the run report shows it."""
 

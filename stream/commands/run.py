@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from stream.errors import ConfigError, RunError
+from stream.node import CLOSED
 from stream.pipeline import load_pipeline
 from stream.runtime.report import Report, check_report_path, print_report, write_report
 from stream.runtime.supervisor import run_plan
-from stream.units import parse_seconds
+from stream.units import parse_seconds, to_ns
 
 
 def run(
@@ -28,8 +29,34 @@ def run(
     duration_s = parse_duration(duration)
     if report:
         check_report_path(report)
-    result = run_plan(load_pipeline(pipeline), duration_s=duration_s)
+    plan = load_pipeline(pipeline)
+    result = run_plan(plan, duration_s=duration_s, on_status=ClosingProgress().show)
     deliver(result, report)
+
+
+class ClosingProgress:
+    """Says on stderr how far a node has come with closing its file, when that takes long.
+
+    Parameters
+    ----------
+    after_s, every_s
+        Time from the beginning of the closing to the first line, and between two.
+    """
+
+    def __init__(self, after_s: float = 3.0, every_s: float = 5.0) -> None:
+        self._after_ns, self._every_ns = to_ns(after_s), to_ns(every_s)
+        self._due_ns: dict[str, int] = {}
+
+    def show(self, status: dict[str, Any]) -> None:
+        """Take what the status socket of a run publishes."""
+        now_ns = status["t_ns"]
+        for name, node in status["nodes"].items():
+            share = node["notes"].get(CLOSED, 1.0)
+            if share < 1 and now_ns >= self._due_ns.setdefault(name, now_ns + self._after_ns):
+                self._due_ns[name] = now_ns + self._every_ns
+                # The terminal may have gone; the file is to be closed all the same.
+                with contextlib.suppress(OSError):
+                    typer.echo(f"'{name}' is closing its file: {share:.0%} done", err=True)
 
 
 def deliver(result: Report, path: Path | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from stream.errors import ConfigError, MissingExtraError
-from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.node import CLOSED, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.recording_log import LogWriter, misfit
 from stream.recording_nwb import finish_log
@@ -145,7 +145,13 @@ class Record(Node[RecordSettings]):
         counters = self.context.counters
         log.close({"ended": datetime.now(UTC).isoformat(), "dropped": counters.dropped})
         counters.note("recorded", log.packets)
-        finish_log(log.path, self.file, lambda share: self.context.alive())
+        self._progress(0.0)
+        finish_log(log.path, self.file, self._progress)
+        counters.note(CLOSED, 1.0)
+
+    def _progress(self, share: float) -> None:
+        self.context.counters.note(CLOSED, share)
+        self.context.alive()
 
 
 def log_path(file: Path) -> Path:
