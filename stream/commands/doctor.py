@@ -20,6 +20,7 @@ from rich.table import Table
 
 from stream.errors import ConfigError
 from stream.runtime.clock import SPIN_NS, Waiter, sharpen_timers
+from stream.runtime.scheduling import PRIORITY, claim_real_time, release_real_time
 
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 _MODULES = {"pyzmq": "zmq", "pyyaml": "yaml", "hdrhistogram": "hdrh"}
@@ -175,18 +176,16 @@ def _providers() -> Iterator[Finding]:
 
 
 def _real_time() -> Finding:
-    if not hasattr(os, "sched_setscheduler"):
-        return Finding("real-time priority", "note", "this system has no POSIX scheduler")
-    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
+    """Ask for what a group under `realtime` asks for."""
+    refused = claim_real_time()
+    release_real_time()
+    if refused:
         return Finding(
-            "real-time priority", "note", "not permitted",
-            "for less jitter, give your user an rtprio limit in /etc/security/limits.conf",
+            "real-time priority", "note", f"refused: {refused}",
+            f"for less jitter, give your user rtprio {PRIORITY} and memlock unlimited in"
+            " /etc/security/limits.conf",
         )  # fmt: skip
-    os.sched_setscheduler(0, policy, parameter)
-    return Finding("real-time priority", "ok", "permitted (SCHED_FIFO)")
+    return Finding("real-time priority", "ok", "permitted (SCHED_FIFO, locked memory)")
 
 
 def _timers() -> Iterator[Finding]:

@@ -21,8 +21,6 @@ _PR_SET_NAME = 15
 _MCL_CURRENT = 1
 _MCL_ONFAULT = 4
 
-_log = logging.getLogger(__name__)
-
 
 def prepare_process(group: str) -> None:
     """Give this process its name, signals, log and timers; it ends with its supervisor."""
@@ -58,15 +56,14 @@ def claim_real_time() -> str:
     # What has been touched by now stays; what later comes may be more than the limit allows.
     if libc.mlockall(_MCL_CURRENT | _MCL_ONFAULT):
         refused.append(f"locked memory ({os.strerror(ctypes.get_errno())})")
-    if refused:
-        _log.warning("real-time priority: the system refused %s", " and ".join(refused))
     return " and ".join(refused)
 
 
 def release_real_time() -> None:
-    """Go back to ordinary priority: nothing is in a hurry any more."""
+    """Go back to ordinary priority and memory: nothing is in a hurry any more."""
     if sys.platform == "linux":
         _schedule(os.SCHED_OTHER, 0)
+        ctypes.CDLL(None).munlockall()
 
 
 def _schedule(policy: int, priority: int) -> str:

@@ -165,6 +165,8 @@ class Worker:
         gc.disable()
         if self._group in self._plan.realtime:
             self._real_time = claim_real_time()
+            if self._real_time:
+                _log.warning("real-time priority was refused: %s", self._real_time)
         self._mark.phase(Mark.STREAMING)
         ready = False
         while self._start is None and not self._stopped:
