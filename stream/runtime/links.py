@@ -6,10 +6,7 @@ nothing. What comes back are credits, and slots of shared memory that are free a
 as many packets on their way as it has credits, so nothing ever waits in buffers that nobody counts:
 without credit a lossless link waits, and the other two keep the newest packets and drop the oldest.
 
-Each message is one frame, since a frame costs more than its bytes: the 16 bytes of the run's token,
-which a stranger does not know, the length of the header (4 bytes, little endian), 4 zero bytes, the
-header, zero bytes up to a multiple of 16, and the payload. Header and payload are those of
-`docs/wire-format.md`. The first message of a link has the kind `hello`, the last one `end`.
+The first message of a link has the kind `hello`, the last one `end`.
 
 A packet that comes after a pause finds four threads asleep and their code out of the caches, which
 costs several times what the packet itself does. A sender that knows when it will have something to
@@ -20,7 +17,6 @@ ends where that would be handed out.
 from __future__ import annotations
 
 import logging
-import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -38,26 +34,30 @@ from stream.packet import (
     PAYLOAD_LIMIT_BYTES,
     Packet,
     decode_header,
-    encode_header,
     end_packet,
     payload_bytes,
     with_data,
 )
 from stream.plan import Link
-from stream.runtime.addresses import bind_private
 from stream.runtime.clock import readable
 from stream.runtime.latency import Latency
-from stream.runtime.shared_memory import LARGE_BYTES, SlotReader
+from stream.runtime.link_messages import (
+    ALIGNMENT,
+    HELLO_KIND,
+    KNOCK_KIND,
+    PREFIX,
+    TOKEN_BYTES,
+    make_sockets,
+    pack,
+    window,
+)
+from stream.runtime.shared_memory import SlotReader
 from stream.units import to_ns
 
-TOKEN_BYTES = 16
-_HELLO_KIND = "hello"
-_KNOCK_KIND = "knock"
-_ALIGNMENT = 16
-_WINDOW = 256
-_LARGE_WINDOW = 8
 _LINGER_MS = 5000
 _LOGGED_REFUSALS = 20
+# Messages read at a time, so that a stranger who never stops cannot keep a worker from its loop.
+_TURN = 1024
 _BACK_LIMIT_BYTES = 64 * 1024
 # A way that was taken less than this ago is still awake.
 _AWAKE_NS = 2_000_000
@@ -65,43 +65,8 @@ _AWAKE_NS = 2_000_000
 _KNOCKS = 4
 
 _log = logging.getLogger(__name__)
-_prefix = struct.Struct("<16sII")
 _returns = msgspec.msgpack.Decoder(tuple[int, list[int]])
 _encode = msgspec.msgpack.Encoder().encode
-
-
-def window(link: Link, spec: StreamSpec) -> int:
-    """Return how many packets of a link may be on their way at once."""
-    if link.delivery.policy == "latest":
-        return 1
-    if link.delivery.policy == "queue":
-        return link.delivery.depth
-    return _LARGE_WINDOW if fixed_bytes(spec) >= LARGE_BYTES else _WINDOW
-
-
-def fixed_bytes(spec: StreamSpec) -> int:
-    """Return the size of a stream's arrays, 0 when it varies."""
-    size = np.dtype(spec.dtype).itemsize
-    for extent in spec.shape:
-        size *= extent or 0
-    return size
-
-
-def pack(token: bytes, packet: Packet, sent_ns: int, shared: dict[str, Any] | None = None) -> bytes:
-    """Return the message of a packet; with `shared`, its payload lies elsewhere.
-
-    Raises
-    ------
-    WireError
-        The packet cannot be sent: its dtype is not allowed, or its header is too large.
-    """
-    header = encode_header(packet, sent_ns, shared)
-    length = len(header)
-    if length > HEADER_LIMIT_BYTES:
-        raise WireError(f"its header would have {length} bytes, the limit is {HEADER_LIMIT_BYTES}")
-    padding = bytes(-(_prefix.size + length) % _ALIGNMENT)
-    payload = packet.data.tobytes() if shared is None else b""
-    return b"".join((_prefix.pack(token, length, 0), header, padding, payload))
 
 
 class Sender:
@@ -142,10 +107,10 @@ class Sender:
         self._release = release
         self._sent_ns = 0
         self._knocks = 0
-        self.back, self._socket = _sockets(
+        self.back, self._socket = make_sockets(
             context, f"{address}-back", address, limit_bytes=_BACK_LIMIT_BYTES
         )
-        self._say(_HELLO_KIND)
+        self._say(HELLO_KIND)
 
     @property
     def flushed(self) -> bool:
@@ -177,11 +142,13 @@ class Sender:
         if self._credit and self._knocks < _KNOCKS and now_ns - self._sent_ns > _AWAKE_NS:
             self._sent_ns = now_ns
             self._knocks += 1
-            self._say(_KNOCK_KIND)
+            self._say(KNOCK_KIND)
 
     def pump(self) -> None:
         """Take what the receiver gave back, and send what waited for it."""
-        while readable(self.back):
+        for _ in range(_TURN):
+            if not readable(self.back):
+                break
             message = self.back.recv(zmq.NOBLOCK)
             try:
                 if not message.startswith(self._token):
@@ -284,11 +251,13 @@ class Receiver:
         self._queued = policy == "queue"
         self._depth = link.delivery.depth
         self._batch = max(1, window(link, spec) // 4) if self.lossless else 1
+        # All that can be on its way, with room for what strangers send.
+        self._most = (1 + _KNOCKS) * window(link, spec) + _TURN
         age_s = link.delivery.max_age_s
         self._max_age_ns = None if age_s is None else to_ns(age_s)
         self._slots = None if shared_fd is None else SlotReader(shared_fd)
         limit_bytes = PAYLOAD_LIMIT_BYTES + 2 * HEADER_LIMIT_BYTES
-        self.socket, self._back = _sockets(
+        self.socket, self._back = make_sockets(
             context, address, f"{address}-back", limit_bytes=limit_bytes
         )
 
@@ -301,7 +270,9 @@ class Receiver:
         """Return the next packet, if there is one. Call `done` when its node is done with it."""
         queue = self._queue
         # A queue looks at all that came, to drop what is old; the others take one at a time.
-        while (self._queued or not queue) and (message := self._receive()) is not None:
+        for _ in range(_TURN):
+            if (queue and not self._queued) or (message := self._receive()) is None:
+                break
             self._take_in(message)
         while queue:
             sent_ns, packet = queue.popleft()
@@ -352,7 +323,9 @@ class Receiver:
         self._credits = 0
 
     def _take_all(self) -> None:
-        while (message := self._receive()) is not None:
+        for _ in range(self._most):
+            if (message := self._receive()) is None:
+                break
             self._take_in(message)
 
     def _receive(self) -> bytes | None:
@@ -378,20 +351,20 @@ class Receiver:
                 _log.warning("%s: refused a message: %s", self.link.name, error)
 
     def _take_packet(self, message: bytes) -> None:
-        if len(message) < _prefix.size:
+        if len(message) < PREFIX.size:
             raise WireError("it is too short")
-        end = _prefix.size + _prefix.unpack_from(message)[1]
-        header = decode_header(memoryview(message)[_prefix.size : end])
+        end = PREFIX.size + PREFIX.unpack_from(message)[1]
+        header = decode_header(memoryview(message)[PREFIX.size : end])
         kind, seq = header.kind, header.seq
-        if kind == _HELLO_KIND:
+        if kind == HELLO_KIND:
             self.connected = True
             return
-        if kind == _KNOCK_KIND:
+        if kind == KNOCK_KIND:
             return
         if seq < self._seq or self._last:
             raise WireError(f"packet {seq} came when {self._seq} was next")
         if header.shared is None:
-            start = end + -end % _ALIGNMENT
+            start = end + -end % ALIGNMENT
             if len(message) != start + payload_bytes(header):
                 raise WireError("its payload is not as long as its header says")
             data = np.ndarray(header.shape, header.dtype, message, start)
@@ -411,20 +384,3 @@ class Receiver:
             if len(self._queue) > self._depth:
                 self._queue.popleft()
                 self.dropped += 1
-
-
-def _sockets(
-    context: zmq.Context[Any], inwards: str, outwards: str, *, limit_bytes: int
-) -> tuple[zmq.Socket[Any], zmq.Socket[Any]]:
-    """Bind the socket of one end of a link for what comes in, connect the one for what goes out.
-
-    Neither has a limit on messages of its own: credits bound what is in it. ZeroMQ gives room back
-    late, in batches, so that its own limit would refuse what has credit.
-    """
-    pull, push = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    pull.setsockopt(zmq.RCVHWM, 0)
-    pull.setsockopt(zmq.MAXMSGSIZE, limit_bytes)
-    bind_private(pull, inwards)
-    push.setsockopt(zmq.SNDHWM, 0)
-    push.connect(outwards)
-    return pull, push

@@ -26,7 +26,7 @@ import zmq
 from stream.plan import Plan
 from stream.runtime import messages
 from stream.runtime.addresses import bind_private, private_prefix
-from stream.runtime.links import fixed_bytes
+from stream.runtime.link_messages import fixed_bytes
 from stream.runtime.messages import Mark
 from stream.runtime.process import Limits, WorkerProcess
 from stream.runtime.report import Report, assemble

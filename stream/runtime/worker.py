@@ -26,7 +26,8 @@ from stream.packet import Packet
 from stream.plan import Plan
 from stream.runtime import messages
 from stream.runtime.clock import SPIN_NS, Waiter, readable
-from stream.runtime.links import Receiver, Sender, fixed_bytes, pack
+from stream.runtime.link_messages import fixed_bytes, pack
+from stream.runtime.links import Receiver, Sender
 from stream.runtime.messages import Mark
 from stream.runtime.running import EndToEnd, Local, Output, Running, upstream_sources
 from stream.runtime.scheduling import claim_real_time, prepare_process, release_real_time

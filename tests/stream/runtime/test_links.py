@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from stream.node import StreamSpec
 from stream.packet import Packet
 from stream.plan import Delivery, Link
-from stream.runtime.links import Receiver, Sender, pack
+from stream.runtime.link_messages import pack
+from stream.runtime.links import Receiver, Sender
 
 TOKEN = bytes(range(16))
 SPEC = StreamSpec("rates", (None,), "float32")
@@ -201,6 +202,23 @@ def test_a_strangers_bytes_are_refused_and_counted_and_the_link_goes_on(
     assert receiver.packets == 0
     send(sender, 0)
     until(lambda: take(receiver) == 0, receiver.socket)
+
+
+def test_a_stranger_who_never_stops_does_not_keep_a_receiver(
+    connect: Any, context: zmq.Context[Any]
+) -> None:
+    _, receiver, address = connect()
+    with context.socket(zmq.PUSH) as stranger:
+        stranger.set_hwm(0)
+        stranger.connect(address)
+        for _ in range(3000):
+            stranger.send(b"me again")
+        refused = []
+        while not refused or refused[-1] < 3000:
+            until(lambda: receiver.socket.poll(0), receiver.socket)
+            assert receiver.next() is None
+            refused.append(receiver.refused)
+    assert len(refused) >= 3
 
 
 damaged = st.one_of(
