@@ -74,14 +74,14 @@ class StreamFigures:
     false_per_minute
         Stretches of background ticks with a label, per minute of background.
     onset_s
-        Median time from the start of an action to the first right label, of those with one.
+        Median time from the start of an action to the first right label, of those with one; None without any.
     """
 
     accuracy: float
     macro_f1: float
     hit: float
     false_per_minute: float
-    onset_s: float
+    onset_s: float | None
 
 
 def plain_streams(
@@ -120,7 +120,7 @@ def judge_streams(network: Recogniser, streams: Streams, threshold: float = 0.5)
         macro_f1=float(f1_score(label[known], found[known], average="macro")),
         hit=float(np.mean(hits)),
         false_per_minute=float(starts.sum() / (background.sum() * PERIOD_S / 60)),
-        onset_s=float(np.median(onsets)) if onsets else float("nan"),
+        onset_s=float(np.median(onsets)) if onsets else None,
     )
 
 

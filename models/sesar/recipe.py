@@ -209,8 +209,9 @@ def score(
     known = streams.weight > 0
     temperature = fit_temperature(p[known].numpy(), streams.label[known].numpy())
     network.temperature = temperature
-    figures |= {f"stream {k}": v for k, v in asdict(judge_streams(network, streams)).items()}
-    return {name: value for name, value in figures.items() if np.isfinite(value)}, temperature
+    found = asdict(judge_streams(network, streams))
+    figures |= {f"stream {name}": value for name, value in found.items() if value is not None}
+    return figures, temperature
 
 
 def _every_fifth(sequences: Sequences) -> NDArray[np.int64]:

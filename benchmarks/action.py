@@ -1,0 +1,219 @@
+"""How well actions are recognised: with all labels, with few, and beside Predict & Cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from exporters.sesar import export_sesar
+from models.sesar.dataset import Sequences, cross_view, load_ucla, load_utd, odd_subjects
+from models.sesar.evaluation import SEEN, accuracy, judge, judge_streams, plain_streams
+from models.sesar.few_labels import BUDGETS, floor, reduced, run_rounds
+from models.sesar.network import Sesar
+from models.sesar.plots import latents
+from models.sesar.published import (
+    PredictCluster,
+    PublishedConfig,
+    PublishedLoss,
+    features,
+    nearest_neighbour,
+    prepare,
+)
+from models.sesar.recipe import Recipe, pretrain, train_committee
+from models.sesar.selection import RULES
+from models.sesar.trained import SYSTEM, Card
+from models.sesar.training import TrainingSettings, fit
+from stream.errors import ConfigError
+from stream.inference import StreamingSession
+
+TASKS = ("accuracy", "labels", "published", "cost")
+Row = dict[str, Any]
+
+
+def run(
+    task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Folder with the JSON files of NW-UCLA.")],
+    background: Annotated[Path, typer.Option(help="Folder with the skeletons of UTD-MHAD.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings, or draws of labels.")] = 3,
+    updates: Annotated[int | None, typer.Option(help="Optimiser steps with labels.")] = None,
+    pretraining: Annotated[int | None, typer.Option(help="Optimiser steps without.")] = None,
+    hidden: Annotated[int, typer.Option(help="Units a direction, for `published`.")] = 256,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write rows here, after each.")
+    ] = None,
+) -> dict[str, Any]:
+    """Learn from views 1 and 2 of NW-UCLA, measure on view 3.
+
+    accuracy: the causal recogniser, by the share of a sequence that was seen. labels: accuracy by
+    number of labels and rule of selection, on latents learned without labels, with and without
+    knowing which recordings were made together. published: Predict & Cluster. cost: of a tick.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"there is no task '{task}'; there are {', '.join(TASKS)}.")
+    torch.set_num_threads(1)
+    recipe = Recipe(members=1)
+    if updates is not None:
+        recipe = replace(recipe, training=replace(recipe.training, updates=updates))
+    if pretraining is not None:
+        recipe = replace(recipe, pretraining=replace(recipe.pretraining, updates=pretraining))
+    ucla, utd = load_ucla(data), load_utd(background)
+    console = Console()
+    rows: list[Row] = []
+    result = {
+        "name": f"action {task}",
+        "conditions": {
+            "seeds": seeds, "updates": recipe.training.updates, "cpus": os.cpu_count(),
+            "pretraining": recipe.pretraining.updates, "threads": 1,
+            "split": "NW-UCLA cross-view: views 1, 2 to learn from, view 3 to test on",
+        },
+        "rows": rows,
+    }  # fmt: skip
+    made = {
+        "accuracy": lambda: _accuracy(ucla, utd, recipe, seeds),
+        "labels": lambda: _labels(ucla, recipe, seeds),
+        "published": lambda: _published(ucla, hidden, recipe.training.updates),
+        "cost": lambda: _cost(ucla, utd),
+    }[task]()
+    for row in made:
+        rows.append(row)
+        console.print(_text(row))
+        if json_path is not None:
+            json_path.write_text(json.dumps(result, indent=1))
+    _show(rows, console)
+    return result
+
+
+def _accuracy(ucla: Sequences, utd: Sequences, recipe: Recipe, seeds: int) -> Iterator[Row]:
+    learned, test = cross_view(ucla)
+    background, others = odd_subjects(utd)
+    streams = plain_streams(test, others, 60)
+    for seed in range(seeds):
+        chosen = replace(recipe, training=replace(recipe.training, seed=seed))
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.process_time()
+            network = train_committee(learned, background, chosen, Path(folder))
+            cpu_s = time.process_time() - began
+        shares = accuracy(judge(network, test), test.label)
+        yield {
+            "model": "causal, carried state",
+            "seed": seed,
+            **{f"at {100 * s:.0f} %": a for s, a in zip(SEEN, shares, strict=True)},
+            **{f"stream {k}": v for k, v in asdict(judge_streams(network, streams)).items()},
+            "train_cpu_s": round(cpu_s),
+        }
+
+
+def _labels(ucla: Sequences, recipe: Recipe, seeds: int) -> Iterator[Row]:
+    learned, test = cross_view(ucla)
+    for pairs in (0.0, 0.7):
+        torch.manual_seed(0)
+        encoder = Sesar(recipe.network)
+        pretrain(encoder, learned, replace(recipe, pairs=pairs), 0)
+        x, other = reduced(latents(encoder, learned), latents(encoder, test))
+        train, tested = (x, learned.label), (other, test.label)
+        about = {"camera pairs": bool(pairs)}
+        yield {
+            "rule": "nearest neighbour", **about, "labels": len(x),
+            "accuracy": floor(train, tested, np.arange(len(x))),
+        }  # fmt: skip
+        for rule in RULES:
+            for seed in range(seeds):
+                found = run_rounds(rule, train, tested, seed)
+                for budget in (b for b in BUDGETS if b in found):
+                    yield {
+                        "rule": rule, **about, "labels": budget, "seed": seed,
+                        "accuracy": found[budget],
+                    }  # fmt: skip
+
+
+def _published(ucla: Sequences, hidden: int, updates: int) -> Iterator[Row]:
+    learned, test = (prepare(part) for part in cross_view(ucla))
+
+    def score(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+        return nearest_neighbour(a, learned.label.numpy(), b, test.label.numpy())
+
+    yield {
+        "model": "the sequences themselves", "1-NN": score(
+            learned.frames.flatten(1).numpy(), test.frames.flatten(1).numpy()
+        ),
+    }  # fmt: skip
+    settings = TrainingSettings(
+        updates=updates, learning_rate=1e-3, weight_decay=0.0, clip=25.0, smooth=0.0
+    )
+    for decoding in ("fixed weights", "fixed states"):
+        torch.manual_seed(0)
+        network = PredictCluster(PublishedConfig(hidden=hidden, decoding=decoding))
+        about = {"model": f"Predict & Cluster, {decoding}", "hidden": hidden}
+        yield {**about, "updates": 0, "1-NN": score(*_both(network, learned, test))}
+        began = time.process_time()
+        fit(network, PublishedLoss(learned, settings.batch), settings)
+        cpu_s = round(time.process_time() - began)
+        found = score(*_both(network, learned, test))
+        yield {**about, "updates": updates, "1-NN": found, "train_cpu_s": cpu_s}
+
+
+def _both(network: PredictCluster, learned: Any, test: Any) -> tuple[Any, Any]:
+    return features(network, learned), features(network, test)
+
+
+def _cost(ucla: Sequences, utd: Sequences) -> Iterator[Row]:
+    streams = plain_streams(cross_view(ucla)[0], odd_subjects(utd)[0], 3).joints.numpy()
+    for members in (1, 3):
+        recipe = Recipe(members=members)
+        recipe = replace(
+            recipe,
+            training=replace(recipe.training, updates=1),
+            pretraining=replace(recipe.pretraining, updates=0),
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            network = train_committee(ucla, utd, recipe, Path(folder))
+            path = Path(folder) / "model.onnx"
+            card = Card(system=SYSTEM, network={}, members=members, classes=("",) * 11)
+            export_sesar(network, card, "", streams, path)
+            session = StreamingSession(path, "cpu")
+            times = []
+            for pose in np.concatenate([streams[0]] * 20):
+                began = time.perf_counter()
+                session.step({"joints": pose})
+                times.append(time.perf_counter() - began)
+            p50, p99 = 1e3 * np.percentile(times[500:], [50, 99])
+            yield {
+                "model": f"{members} networks", "ticks": len(times) - 500, "p50_ms": float(p50),
+                "p99_ms": float(p99), "file_bytes": path.stat().st_size,
+            }  # fmt: skip
+
+
+def _text(row: Row) -> str:
+    return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+
+
+def _show(rows: list[Row], console: Console) -> None:
+    """Print means over seeds and their standard deviation."""
+    keys = [k for k in dict.fromkeys(k for row in rows for k in row) if k != "seed"]
+    figures = [k for k in keys if any(isinstance(row.get(k), float) for row in rows)]
+    names = [k for k in keys if k not in figures]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(k, "") for k in names), []).append(row)
+    table = Table(*names, *figures, box=None)
+    for group, members in groups.items():
+        cells = []
+        for figure in figures:
+            values = [row[figure] for row in members if figure in row]
+            spread = f" ±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.3f}{spread}" if values else "")
+        table.add_row(*map(str, group), *cells)
+    console.print(table)
