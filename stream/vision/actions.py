@@ -21,8 +21,8 @@ BACKGROUND = "background"
 class Debounce:
     """Decides which class holds, so that a label does not flicker.
 
-    A class takes over once its probability has been `on` or more for `hold_ns`; it ends once its
-    probability has been below `off` for `hold_ns`. Every change thus comes `hold_ns` later than it
+    A class takes over once its probability has been `begin` or more for `hold_ns`; it ends once its
+    probability has been below `end` for `hold_ns`. Every change thus comes `hold_ns` later than it
     could, and not later than that.
 
     Attributes
@@ -30,14 +30,14 @@ class Debounce:
     label
         Index of the class that holds, None for unknown.
     onset_ns
-        Since when: the first moment of the unbroken stretch of probabilities of `off` or more that
+        Since when: the first moment of the unbroken stretch of probabilities of `end` or more that
         led to it; for unknown, when the class before ended.
     """
 
-    def __init__(self, classes: int, on: float, off: float, hold_ns: int) -> None:
-        self._on, self._off, self._hold_ns = on, off, hold_ns
-        self._above_on = np.full(classes, -1, np.int64)
-        self._above_off = np.full(classes, -1, np.int64)
+    def __init__(self, classes: int, begin: float, end: float, hold_ns: int) -> None:
+        self._begin_at, self._end_at, self._hold_ns = begin, end, hold_ns
+        self._sure_since = np.full(classes, -1, np.int64)
+        self._likely_since = np.full(classes, -1, np.int64)
         self.reset()
 
     def reset(self) -> None:
@@ -45,11 +45,14 @@ class Debounce:
         self.label: int | None = None
         self.onset_ns: int | None = None
         self._low_ns: int | None = None
-        self._above_on[:] = self._above_off[:] = -1
+        self._sure_since[:] = self._likely_since[:] = -1
 
     def push(self, time_ns: int, probability: NDArray[np.floating]) -> None:
         """Take the probabilities (classes,) of a moment."""
-        for since, level in ((self._above_on, self._on), (self._above_off, self._off)):
+        for since, level in (
+            (self._sure_since, self._begin_at),
+            (self._likely_since, self._end_at),
+        ):
             above = probability >= level
             since[above & (since < 0)] = time_ns
             since[~above] = -1
@@ -59,7 +62,7 @@ class Debounce:
         self._begin(time_ns, probability)
 
     def _end(self, time_ns: int, probability: NDArray[np.floating]) -> None:
-        if self.label is None or probability[self.label] >= self._off:
+        if self.label is None or probability[self.label] >= self._end_at:
             self._low_ns = None
             return
         if self._low_ns is None:
@@ -68,19 +71,20 @@ class Debounce:
             self.label, self.onset_ns, self._low_ns = None, self._low_ns, None
 
     def _begin(self, time_ns: int, probability: NDArray[np.floating]) -> None:
-        ready = (self._above_on >= 0) & (time_ns - self._above_on >= self._hold_ns)
+        ready = (self._sure_since >= 0) & (time_ns - self._sure_since >= self._hold_ns)
         if not ready.any():
             return
         best = int(np.where(ready, probability, -1.0).argmax())
         if best != self.label:
-            self.label, self.onset_ns, self._low_ns = best, int(self._above_off[best]), None
+            self.label, self.onset_ns, self._low_ns = best, int(self._likely_since[best]), None
 
 
 class ActionsSettings(NodeSettings):
     """Settings of `actions`."""
 
-    on: float = Field(0.6, gt=0.5, le=1.0, description="probability from which an action begins")
-    off: float = Field(0.4, ge=0.0, lt=1.0, description="probability below which it ends")
+    # Not `on` and `off`, which YAML reads as true and false.
+    begin: float = Field(0.6, gt=0.5, le=1.0, description="probability from which an action begins")
+    end: float = Field(0.4, ge=0.0, lt=1.0, description="probability below which it ends")
     hold: Seconds = Field(
         0.2, ge=0.0, description="how long a probability must last; every change comes that late"
     )
@@ -106,15 +110,15 @@ class Actions(Node[ActionsSettings]):
         Raises
         ------
         ConfigError
-            The classes have no names, or `off` is above `on`.
+            The classes have no names, or `end` is above `begin`.
         """
         ((stream, spec),) = inputs.items()
         if not spec.names:
             raise ConfigError(f"'{stream}' does not name its classes, so nothing can be labelled.")
-        if self.settings.off > self.settings.on:
+        if self.settings.end > self.settings.begin:
             raise ConfigError(
-                f"off: {self.settings.off:g} is above on, {self.settings.on:g}; an action would"
-                " end before it began."
+                f"end: {self.settings.end:g} is above begin, {self.settings.begin:g}; an action"
+                " would end before it began."
             )
         meta = {**spec.meta, "debounce_s": self.settings.hold}
         return {
@@ -128,7 +132,7 @@ class Actions(Node[ActionsSettings]):
         self._names = spec.names
         self._acting = np.array([name != BACKGROUND for name in spec.names])
         s = self.settings
-        self._debounce = Debounce(len(spec.names), s.on, s.off, to_ns(s.hold))
+        self._debounce = Debounce(len(spec.names), s.begin, s.end, to_ns(s.hold))
         self._segment: int | None = None
         self._begun: dict[str, int] = {}
         context.counters.note("debounce_s", s.hold)

@@ -27,7 +27,7 @@ def labels(node: Actions, rows: list[tuple[float, ...]], segment: int = 0) -> li
 
 @pytest.fixture
 def node(tmp_path) -> Actions:
-    made = Actions(ActionsSettings(on=0.6, off=0.4, hold=0.2))
+    made = Actions(ActionsSettings(begin=0.6, end=0.4, hold=0.2))
     made.open(Context(name="now", inputs={"p": SPEC}, run_dir=tmp_path))
     return made
 
@@ -67,8 +67,8 @@ def test_what_are_no_probabilities_is_counted(node):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 5), st.floats(0.55, 0.9))
-def test_no_label_ends_sooner_than_it_may_and_onsets_never_lie_ahead(values, hold, on):
-    decide = Debounce(2, on, 0.4, hold * 100 * MS)
+def test_no_label_ends_sooner_than_it_may_and_onsets_never_lie_ahead(values, hold, begin):
+    decide = Debounce(2, begin, 0.4, hold * 100 * MS)
     changed = None
     before = None
     for number, p in enumerate(values):
@@ -85,5 +85,5 @@ def test_settings_that_cannot_work_are_one_sentence():
     assert spec.meta == {"debounce_s": 0.2}
     with pytest.raises(ConfigError, match="does not name its classes"):
         Actions(ActionsSettings()).outputs({"p": StreamSpec("probabilities", (3,), "float32")})
-    with pytest.raises(ConfigError, match="above on"):
-        Actions(ActionsSettings(on=0.6, off=0.7)).outputs({"p": SPEC})
+    with pytest.raises(ConfigError, match="above begin"):
+        Actions(ActionsSettings(begin=0.6, end=0.7)).outputs({"p": SPEC})
