@@ -9,6 +9,11 @@ from models.commands.systems import CONTEXT_SETTINGS, run_for_system
 SYSTEMS = {
     "stndt": "models.commands.evaluate_rates:evaluate",
     "gru": "models.commands.evaluate_rates:evaluate",
+    "smoothing": "models.commands.evaluate_rates:evaluate",
+    "glm": "models.commands.evaluate_rates:evaluate",
+    "wiener": "models.commands.evaluate_rates:evaluate",
+    "kalman": "models.commands.evaluate_rates:evaluate",
+    "mlp": "models.commands.evaluate_rates:evaluate",
     "sesar": "models.commands.evaluate_actions:evaluate",
 }
 

@@ -26,7 +26,11 @@ from models.sesar.live import load_recogniser, rate_agreement
 from stream.errors import ConfigError
 
 _STREAMS = 60
-_RATES = ((2, 0.0, "15 Hz"), (3, 0.0, "10 Hz"), (1, 0.2, "30 Hz, a fifth of the frames lost"))
+_RATES = (
+    (2, 0.0, "15 Hz"), (3, 0.0, "10 Hz"), (4, 0.0, "7.5 Hz"), (1, 0.2, "a fifth lost"),
+    (1, 0.5, "half lost"),
+)  # fmt: skip
+"""Of recordings at 30 Hz: every so many frames, a share of them lost, and what that is called."""
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""`innervate evaluate stndt` and `gru`: measure a trained model on spikes, rivals beside it."""
+"""`innervate evaluate` for systems on spikes: measure a trained model, rivals beside it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from models.spikes.evaluation import Evaluation, load_model
+from models.commands.options import seconds
+from models.spikes.evaluation import Evaluation
 from models.spikes.evaluation import evaluate as measure
-from stream.errors import ConfigError
+from models.spikes.rate_models import load_model
 from stream.spikes.nwb import load_recording
-from stream.units import format_seconds, parse_seconds
+from stream.units import format_seconds
 
-SYSTEMS = ("stndt", "gru")
 _HEADS = {
     "co_bps": "co-bps",
     "one_step_bps": "1-step bps",
@@ -40,7 +40,7 @@ _MEANING = {
 
 
 def evaluate(
-    system: Annotated[str, typer.Argument(help="What was trained: stndt or gru.")],
+    system: Annotated[str, typer.Argument(help="What was trained.")],
     *,
     data: Annotated[Path, typer.Option(help="Recording (NWB).")],
     model: Annotated[Path, typer.Option(help="Model file (.onnx), or folder of a training.")],
@@ -69,8 +69,6 @@ def evaluate(
 
     An .onnx file is stepped bin by bin, as it runs live.
     """
-    if system not in SYSTEMS:
-        raise ConfigError(f"there is no system '{system}' to evaluate; there is stndt and gru.")
     recording = load_recording(data)
     trained = load_model(model)
     console = Console()
@@ -78,8 +76,8 @@ def evaluate(
         result = measure(
             trained,
             recording,
-            start_s=_seconds("--start", start),
-            length_s=_seconds("--for", length),
+            start_s=None if start is None else seconds("--start", start),
+            length_s=None if length is None else seconds("--for", length),
             baselines=baselines,
             condition=condition,
             align=align,
@@ -122,12 +120,3 @@ def show(result: Evaluation, console: Console) -> None:
     for figure in figures:
         if figure in _MEANING:
             console.print(_MEANING[figure], style="dim", highlight=False)
-
-
-def _seconds(option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}.") from None

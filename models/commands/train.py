@@ -9,6 +9,11 @@ from models.commands.systems import CONTEXT_SETTINGS, run_for_system
 SYSTEMS = {
     "stndt": "models.commands.train_rates:train",
     "gru": "models.commands.train_rates:train",
+    "smoothing": "models.commands.train_baseline:train",
+    "glm": "models.commands.train_baseline:train",
+    "wiener": "models.commands.train_baseline:train",
+    "kalman": "models.commands.train_baseline:train",
+    "mlp": "models.commands.train_baseline:train",
     "sesar": "models.commands.train_actions:train",
 }
 

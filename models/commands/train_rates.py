@@ -11,15 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from models.commands.options import bin_width_s
 from models.spikes.recipe import SYSTEMS, Recipe, held_out_units, train_system
 from models.spikes.trained import Card
 from models.spikes.training import Progress, TrainingSettings
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
-from stream.spikes.recording import Recording
-from stream.units import format_seconds, parse_seconds
+from stream.units import format_seconds
 
-_WIDTH_S = 0.02
 _SPATIAL = ("none", "frozen", "recursive", "exact")
 
 
@@ -46,6 +45,9 @@ def train(
     look_ahead: Annotated[
         int | None, typer.Option(help="Bins by which output lags input, for accuracy (stndt).")
     ] = None,
+    teacher: Annotated[
+        str, typer.Option(help="Trained folder to learn from, such as one that looks ahead.")
+    ] = "",
     updates: Annotated[int | None, typer.Option(help="Most optimiser steps to take.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, masks and dropout.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -69,11 +71,12 @@ def train(
         training["updates"] = updates
     recipe = Recipe(
         system=system,
-        width_s=_width(recording, bin_width),
+        width_s=bin_width_s(recording, bin_width),
         behaviour=behaviour,
         held_out=held_out_units(held_out, recording.name) if held_out else (),
         network=network,
         training=TrainingSettings(**training),
+        teacher=teacher,
     )
     console = Console()
     columns = (
@@ -112,15 +115,6 @@ def _check(system: str, network: dict[str, Any]) -> None:
             raise ConfigError(
                 f"--{name.replace('_', '-')}: expected at least {least}, found {network[name]}."
             )
-
-
-def _width(recording: Recording, text: str | None) -> float:
-    if text is None:
-        return recording.width_s or _WIDTH_S
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise ConfigError(f"--bin-width: {error}.") from None
 
 
 def _report(console: Console, card: Card, folder: Path) -> None:

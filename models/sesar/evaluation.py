@@ -74,7 +74,8 @@ class StreamFigures:
     false_per_minute
         Stretches of background ticks with a label, per minute of background.
     onset_s
-        Median time from the start of an action to the first right label, of those with one; None without any.
+        Median time from the start of an action to the first right label, of those with one;
+        None without any.
     """
 
     accuracy: float
