@@ -26,7 +26,8 @@ BODY = {
     "wrist": (2.5, 3.4), "pinky": (3.05, 2.75), "index": (2.6, 2.3), "thumb": (2.05, 2.6),
     "hand": (2.75, 2.6), "hip": (0.75, 3.4), "knee": (0.9, 1.4), "ankle": (1.0, -0.6),
     "heel": (0.75, -1.15), "foot_index": (1.5, -1.3), "foot": (1.4, -1.2),
-    "head": (0.0, 8.4), "shoulder_center": (0.0, 6.7), "spine": (0.0, 4.6), "hip_center": (0.0, 3.6),
+    "head": (0.0, 8.4), "shoulder_center": (0.0, 6.7), "spine": (0.0, 4.6),
+    "hip_center": (0.0, 3.6),
 }  # fmt: skip
 FINGERS = {"thumb": -2.4, "index": -1.1, "middle": 0.0, "ring": 1.0, "pinky": 2.0}
 

@@ -38,6 +38,9 @@ class KeypointsSettings(NodeSettings):
 
     pose: bool = Field(True, description="find a person: the main output, `world` and `kinect`")
     hands: bool = Field(False, description="find hands: the outputs `hands` and `hands_world`")
+    detection: float = Field(
+        0.5, gt=0, lt=1, description="how sure the detectors must be; more where they see ghosts"
+    )
     smoothing: Hertz | None = Field(
         None, description="One-Euro filter with this cutoff at rest, such as 1 Hz; none by default"
     )
@@ -108,14 +111,14 @@ class Keypoints(Node[KeypointsSettings]):
         super().open(context)
         ((stream, spec),) = context.inputs.items()
         height, width = check_frames(self.use, stream, spec)
-        self._height = height
-        self._body = BodyFinder(height, width) if self.settings.pose else None
-        self._hands = HandFinder(height, width) if self.settings.hands else None
+        s = self.settings
+        self._body = BodyFinder(height, width, s.detection) if s.pose else None
+        self._hands = HandFinder(height, width, s.detection) if s.hands else None
         black = np.zeros((height, width, 3), np.uint8)
         for finder in (self._body, self._hands):
             if finder is not None:
                 finder.find(black)
-        cutoff_hz = self.settings.smoothing
+        cutoff_hz = s.smoothing
         self._filters: dict[str, OneEuro] = {}
         if cutoff_hz is not None:
             self._filters = {

@@ -58,9 +58,14 @@ class BodyFinder:
     frame to be 1/30 s after the one before.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        # Complexity 1 is the model that the wheel carries; the other two would be downloaded.
-        self._graph = load_solution("pose", _WHAT).Pose(model_complexity=1, smooth_landmarks=False)
+    def __init__(self, height: int, width: int, detection: float) -> None:
+        """Load the models; `detection` is how sure the detector must be, from 0 to 1."""
+        self._graph = load_solution("pose", _WHAT).Pose(
+            # The model that the wheel carries; the other two would be downloaded.
+            model_complexity=1,
+            smooth_landmarks=False,
+            min_detection_confidence=detection,
+        )
         self._size = np.array([width, height, 1], np.float32)
 
     def find(self, rgb: Frame) -> Body | None:
@@ -80,8 +85,11 @@ class BodyFinder:
 class HandFinder:
     """Finds up to two hands and follows them."""
 
-    def __init__(self, height: int, width: int) -> None:
-        self._graph = load_solution("hands", _WHAT).Hands(max_num_hands=2)
+    def __init__(self, height: int, width: int, detection: float) -> None:
+        """Load the models; `detection` is how sure the detector must be, from 0 to 1."""
+        self._graph = load_solution("hands", _WHAT).Hands(
+            max_num_hands=2, min_detection_confidence=detection
+        )
         self._size = np.array([width, height], np.float32)
 
     def find(self, rgb: Frame) -> list[Hand]:

@@ -86,10 +86,10 @@ class Overlay(Node[OverlaySettings]):
     """Draw skeletons, the best label and latencies into frames, and write or show them.
 
     It takes one stream of frames, any number of `keypoints`, and at most one stream of labels:
-    float probabilities, one for each name of the stream; a `label` in a packet's `meta` is shown
-    instead of the most probable one. What belongs together is found by source time: a frame waits,
-    half a second at most, until the other streams have come as far. The latencies are those from
-    the acquisition of a frame until what was found in it arrives here.
+    float probabilities, one for each name of the stream; `label` and `probability` in a packet's
+    `meta` are shown instead of the most probable one. What belongs together is found by source
+    time: a frame waits, half a second at most, until the other streams have come as far. The
+    latencies are those from the acquisition of a frame until what was found in it arrives here.
 
     The file lasts as long as the frames took on the clock of their source. An .mp4 can be read
     once the run has ended; an .mkv also after a kill.
@@ -255,14 +255,13 @@ def _finite(which: Layout, packet: Packet) -> list[Found]:
 
 
 def best(names: tuple[str, ...], packet: Packet) -> tuple[str, float]:
-    """Return the label to show for probabilities, and its probability."""
+    """Return the label to show and its probability: as `meta` says, else the most probable one."""
     if not np.isfinite(packet.data).any():
         return "unknown", 0.0
     likely = int(np.nanargmax(packet.data))
-    chosen = packet.meta.get("label", names[likely])
-    if chosen in names:
-        return str(chosen), float(packet.data[names.index(chosen)])
-    return str(chosen), float(packet.data[likely])
+    label = str(packet.meta.get("label", names[likely]))
+    own = packet.data[names.index(label)] if label in names else packet.data[likely]
+    return label, float(packet.meta.get("probability", own))
 
 
 def _role(name: str, spec: StreamSpec) -> str:

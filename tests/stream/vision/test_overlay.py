@@ -141,6 +141,7 @@ def test_the_best_label_is_shown_or_what_the_recogniser_says():
     assert of([0.1, 0.7, 0.2]) == ("sit", pytest.approx(0.7))
     assert of([0.1, 0.7, 0.2], label="throw") == ("throw", pytest.approx(0.2))
     assert of([0.1, 0.7, 0.2], label="unknown") == ("unknown", pytest.approx(0.7))
+    assert of([0.1, 0.7, 0.2], label="unknown", probability=0.3) == ("unknown", 0.3)
     assert of([np.nan] * 3) == ("unknown", 0.0)
 
 

@@ -1,0 +1,141 @@
+"""What finding joints costs: a frame on one core, and from a frame to its joints in a live run."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from stream.node import Context
+from stream.pipeline import load_pipeline
+from stream.runtime.supervisor import run_plan
+from stream.vision.frames import frame_packet, frame_spec
+from stream.vision.keypoints import Keypoints, KeypointsSettings
+from stream.vision.video_file import VideoFile
+
+FOUND = {
+    "pose": {},
+    "hands": {"pose": False, "hands": True},
+    "pose and hands": {"hands": True},
+}
+
+
+def run(
+    clips: Annotated[list[Path], typer.Argument(help="Video files.")],
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 100,
+    seconds: Annotated[float, typer.Option(help="Seconds of each live run; 0 for none.")] = 8.0,
+) -> dict[str, Any]:
+    """Time the `keypoints` node alone on one core, then in a run beside the video it looks at."""
+    rows = []
+    # The live runs first: what is pinned to one core stays there.
+    for clip in clips if seconds else ():
+        rows += _live(clip, seconds)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    for clip in clips:
+        rows += _alone(clip, frames)
+    result = {
+        "name": "pose",
+        "conditions": {
+            "frames": frames,
+            "seconds": seconds,
+            "cpus": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        "rows": rows,
+    }
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    _show(rows, Console())
+    return result
+
+
+def _alone(clip: Path, count: int) -> list[dict[str, Any]]:
+    video = VideoFile(clip)
+    pictures = list(itertools.islice(video.frames(), count))
+    height, width = video.info.height, video.info.width
+    spec = frame_spec(height, width, video.info.period_s, {})
+    rows = []
+    for what, settings in FOUND.items():
+        node = Keypoints(KeypointsSettings(**settings))
+        node.open(Context("keys", {"clip": spec}, Path()))
+        gc.collect()
+        gc.disable()
+        spent_ms, seen = [], 0
+        for time_ns, picture in pictures:
+            packet = frame_packet(picture, 0, time_ns, 0)
+            start_ns = time.perf_counter_ns()
+            made = list(node.process("clip", packet))
+            spent_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
+            seen += bool(
+                np.isfinite(made[0].data).any(axis=-1).any() and made[0].data[..., 2].any()
+            )
+        gc.enable()
+        node.close()
+        p50, p99 = np.percentile(spent_ms, (50, 99))
+        rows.append(
+            {
+                "clip": clip.name, "where": "alone", "found": what, "size": f"{width}x{height}",
+                "frames": len(spent_ms), "with_somebody": seen, "p50_ms": float(p50),
+                "p99_ms": float(p99), "max_ms": max(spent_ms),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _live(clip: Path, seconds: float) -> list[dict[str, Any]]:
+    """Play a clip at its own rate and take the latencies from the report of the run."""
+    info = VideoFile(clip).info
+    rows = []
+    for what in ("pose", "pose and hands"):
+        nodes = {
+            "clip": {"use": "video", "file": str(clip.resolve()), "loop": True},
+            "keys": {"use": "keypoints", "from": "clip", **FOUND[what]},
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pose.yaml"
+            path.write_text(yaml.safe_dump({"name": "pose", "nodes": nodes}))
+            report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=Path(folder))
+        assert report.exit == 0, report.message
+        times = report.end_to_end["clip->keys"]
+        rows.append(
+            {
+                "clip": clip.name, "where": "live", "found": what,
+                "size": f"{info.width}x{info.height}", "frames": times["packets"],
+                "dropped": report.links["clip->keys"]["dropped"],
+                "p50_ms": times["p50_us"] / 1000, "p99_ms": times["p99_us"] / 1000,
+                "max_ms": times["max_us"] / 1000, "rate_hz": round(info.rate_hz, 2),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _show(rows: list[dict[str, Any]], console: Console) -> None:
+    columns = ("clip", "size", "where", "found", "frames", "with_somebody", "dropped", "p50_ms",
+               "p99_ms", "max_ms")  # fmt: skip
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            *(
+                f"{value:.1f}" if isinstance(value := row.get(column, ""), float) else str(value)
+                for column in columns
+            )
+        )
+    console.print(table)
