@@ -24,7 +24,8 @@ from models.spikes.baselines.mlp import fit_mlp
 from models.spikes.baselines.smoothing import fit_smoothing
 from models.spikes.baselines.wiener import fit_wiener
 from models.spikes.dataset import prepare
-from models.spikes.evaluation import evaluate, for_fitting, load_model
+from models.spikes.evaluation import evaluate, for_fitting
+from models.spikes.rate_models import load_model
 from models.spikes.recipe import Recipe, held_out_units, train_system
 from models.spikes.training import TrainingSettings
 from stream.errors import ConfigError

@@ -14,10 +14,10 @@ from models.spikes.baselines.glm import PoissonGlm
 from models.spikes.baselines.kalman import Kalman
 from models.spikes.baselines.mlp import Mlp
 from models.spikes.baselines.smoothing import Smoothing
+from models.spikes.baselines.storing import Baseline
 from models.spikes.baselines.wiener import Wiener
 
 Array = NDArray[np.float64]
-Baseline = Smoothing | PoissonGlm | Wiener | Mlp | Kalman
 
 
 def baseline_step(model: Baseline, width_s: float) -> StepGraph:
@@ -108,8 +108,9 @@ def _kalman(model: Kalman) -> StepGraph:
     carried = graph.linear(graph.state("x", (1, d)), model.carry.T)
     x = graph.op("Gemm", seen, graph.constant(model.gain.T), carried)
     x = graph.carry("x", x)
-    behaviour = graph.op("Add", x, graph.constant(model.mean))
-    graph.output(graph.reshape(behaviour, d), "behaviour", (d,))
+    told = graph.op("Gather", x, graph.constant(model.told), axis=1)
+    behaviour = graph.op("Add", told, graph.constant(model.mean[model.told]))
+    graph.output(graph.reshape(behaviour, len(model.told)), "behaviour", (len(model.told),))
     return graph.step()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporters.baselines import Baseline, baseline_step
+from exporters.baselines import baseline_step
 from exporters.gru import gru_step
 from exporters.model_writer import write_model
 from exporters.onnx_graph import StepGraph
@@ -23,6 +23,7 @@ from models.spikes.baselines.glm import PoissonGlm
 from models.spikes.baselines.kalman import Kalman
 from models.spikes.baselines.mlp import Mlp
 from models.spikes.baselines.smoothing import Smoothing
+from models.spikes.baselines.storing import Baseline
 from models.spikes.baselines.wiener import Wiener
 from models.spikes.gru import GRU
 from models.stndt.streaming import StreamingSTNDT

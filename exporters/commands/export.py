@@ -12,10 +12,14 @@ import typer
 from rich.console import Console
 
 from exporters.commands.export_actions import export_actions
-from exporters.export import Description, Weights, export_network
+from exporters.export import Description, Weights, export_baseline, export_network
 from models.sesar import trained as sesar
-from models.spikes.evaluation import evaluate, load_model
+from models.spikes.baselines.storing import BASELINES
+from models.spikes.evaluation import evaluate
+from models.spikes.gru import GRU
+from models.spikes.rate_models import load_model
 from models.spikes.trained import CARD, WEIGHTS, Card, load_trained
+from models.stndt.streaming import StreamingSTNDT
 from stream.errors import ConfigError
 from stream.model_file import Contract, Score
 from stream.spikes.nwb import load_recording
@@ -48,6 +52,8 @@ def export(
         return
     trained = load_trained(run)
     card = trained.card
+    if weights is not None and card.system in BASELINES:
+        raise ConfigError(f"--quantise is for networks; a {card.system} is small as it is.")
     recording = _recording(card, data)
     binned = bin_recording(recording, card.width_s)
     counts = binned.counts[:, select_units(binned.units, card.inputs, recording.name)]
@@ -58,14 +64,13 @@ def export(
 
     console = Console()
     with console.status("comparing every bin"):
-        contract = export_network(
-            trained.network,
-            describe(card, hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()),
-            counts,
-            out,
-            weights=weights,
-            score=score,
-        )
+        about = describe(card, hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest())
+        if isinstance(trained.network, StreamingSTNDT | GRU):
+            contract = export_network(
+                trained.network, about, counts, out, weights=weights, score=score
+            )
+        else:
+            contract = export_baseline(trained.network, about, counts, out)
     _report(contract, out, console)
 
 

@@ -97,6 +97,12 @@ def evaluate(
             console.print(
                 f"most influential: {', '.join(most_influential(attention, trained.outputs))}"
             )
+        elif model.is_file():
+            console.print(
+                "no picture of spatial attention: an .onnx holds its matrix multiplied into other"
+                " weights; give the folder of the training as --model for it.",
+                style="dim",
+            )
 
 
 def show(result: Evaluation, console: Console) -> None:

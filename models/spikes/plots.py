@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.spikes.dataset import SpikeData
-from models.spikes.evaluation import Estimate, Evaluation
+from models.spikes.evaluation import Evaluation
+from models.spikes.rate_models import Estimate
 
 Floats = NDArray[np.float64]
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import torch
 
+from models.spikes.baselines.storing import BASELINES, Baseline, from_tensors, to_tensors
 from models.spikes.gru import GRU, GRUConfig
 from models.stndt.streaming import StreamingConfig, StreamingSTNDT
 from stream.errors import ModelError
@@ -24,9 +25,9 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
     Attributes
     ----------
     system
-        `stndt` or `gru`.
+        `stndt`, `gru` or one of `BASELINES`.
     network
-        Its configuration.
+        Its configuration, empty for a baseline.
     inputs, outputs
         Names of the units that it is fed and of those whose rates it gives.
     width_s
@@ -59,9 +60,9 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and its card."""
+    """A trained network or a fitted baseline, and its card."""
 
-    network: StreamingSTNDT | GRU
+    network: StreamingSTNDT | GRU | Baseline
     card: Card
 
 
@@ -75,7 +76,11 @@ def make_network(system: str, config: dict[str, Any]) -> StreamingSTNDT | GRU:
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write weights and card into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(trained.network.state_dict(), folder / WEIGHTS)
+    network = trained.network
+    if isinstance(network, StreamingSTNDT | GRU):
+        torch.save(network.state_dict(), folder / WEIGHTS)
+    else:
+        torch.save(to_tensors(network), folder / WEIGHTS)
     card = msgspec.json.encode(trained.card)
     (folder / CARD).write_bytes(msgspec.json.format(card, indent=1) + b"\n")
 
@@ -98,8 +103,10 @@ def load_trained(folder: Path) -> Trained:
         raise ModelError(f"{path} is larger than a card can be; train again.")
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
-        network = make_network(card.system, card.network)
         weights = torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu")
+        if card.system in BASELINES:
+            return Trained(from_tensors(card.system, weights), card)
+        network = make_network(card.system, card.network)
         network.load_state_dict(weights)
     except Exception as error:  # torch raises many kinds on a damaged file
         reason = str(error).strip().splitlines()[0]

@@ -242,7 +242,10 @@ def baselines() -> list[Baseline]:
         Wiener(mean, normal(4, N_IN, 2), normal(2)),
         Wiener(mean, normal(1, N_IN, 2), normal(2)),
         Mlp(mean, 1 + mean, (normal(3 * N_IN, 6), normal(6, 2)), (normal(6), normal(2)), 3),
-        Kalman(normal(2), mean, np.array([[0.8, 0.1], [0, 0.7]]), normal(2, N_IN)),
+        Kalman(normal(2), mean, np.array([[0.8, 0.1], [0, 0.7]]), normal(2, N_IN), np.arange(2)),
+        Kalman(
+            normal(3), mean, np.diag([0.8, 0.7, 0.6]), normal(3, N_IN), np.array([2, 1])
+        ),
     ]  # fmt: skip
 
 

@@ -104,7 +104,7 @@ class Steps:
         while True:
             counts = yield
             x = m.carry @ x + m.gain @ (np.sqrt(counts) - m.rest)
-            yield m.mean + x
+            yield (m.mean + x)[m.told]
 
     @staticmethod
     def mlp(m):
@@ -138,6 +138,13 @@ def test_decoders_find_the_signal_in_unseen_bins(name, session, fitted):
     counts, behaviour, segment = session
     decoded = fitted[name].predict(counts, segment)[TRAIN:]
     assert metrics.decoding_r2(decoded, behaviour[TRAIN:]).mean() > 0.6
+
+
+def test_a_kalman_filter_gives_out_what_is_asked_and_decodes_it_from_all(session, fitted):
+    counts, behaviour, segment = session
+    one = fit_kalman(counts[:TRAIN], behaviour[:TRAIN], segment[:TRAIN], told=[1])
+    both = fitted["kalman"].predict(counts, segment)
+    np.testing.assert_array_equal(one.predict(counts, segment), both[:, 1:])
 
 
 def test_the_glm_predicts_units_from_the_others(session, fitted):

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from models.commands.evaluate_rates import evaluate as command
 from models.spikes import metrics
 from models.spikes.dataset import prepare, whole
-from models.spikes.evaluation import ModelFile, evaluate, find_behaviour, load_model
+from models.spikes.evaluation import evaluate, find_behaviour
 from models.spikes.plots import influence, most_influential, spatial_attention, write_plots
+from models.spikes.rate_models import ModelFile, load_model
 from models.spikes.trained import Card, Trained, config_of, save_trained
 from models.stndt.streaming import StreamingConfig, StreamingSTNDT
 from stream.errors import ConfigError, ModelError
@@ -228,6 +229,7 @@ def test_the_command_prints_a_table_and_writes_json_and_plots(recording, tmp_pat
     done = CliRunner().invoke(app, told, catch_exceptions=False)
     assert done.exit_code == 0
     assert "co-bps" in done.output
+    assert "no picture of spatial attention" in done.output
     table = json.loads((tmp_path / "t.json").read_text())
     direct = evaluate(ModelFile(path), read_recording(tmp_path / "x.nwb"), condition="condition")
     assert table["name"] == "evaluate"

@@ -27,18 +27,22 @@ class Kalman:
         (d, d) = (I - K C) A.
     gain
         (d, units), K.
+    told
+        (k,) which columns of the behaviour are given out: what is not asked for helps to decode the
+        rest.
     """
 
     mean: Floats
     rest: Floats
     carry: Floats
     gain: Floats
+    told: NDArray[np.int64]
 
     def predict(self, counts: ArrayLike, segment: NDArray[np.int64]) -> Floats:
-        """Return decoded behaviour, (bins, d).
+        """Return decoded behaviour, (bins, k).
 
         Step form: state x (d,), zero at the start of a segment;
-        `x = carry @ x + gain @ (sqrt(counts) - rest)`, and the behaviour is `mean + x`.
+        `x = carry @ x + gain @ (sqrt(counts) - rest)`, and the behaviour is `(mean + x)[told]`.
 
         Parameters
         ----------
@@ -53,10 +57,15 @@ class Kalman:
         for t, starts in enumerate(segment_starts(segment)):
             x = drive[t] if starts else self.carry @ x + drive[t]
             out[t] = x
-        return out + self.mean
+        return (out + self.mean)[:, self.told]
 
 
-def fit_kalman(counts: ArrayLike, behaviour: ArrayLike, segment: NDArray[np.int64]) -> Kalman:
+def fit_kalman(
+    counts: ArrayLike,
+    behaviour: ArrayLike,
+    segment: NDArray[np.int64],
+    told: ArrayLike | None = None,
+) -> Kalman:
     """Fit the four matrices by least squares; there is nothing to choose.
 
     Parameters
@@ -66,6 +75,8 @@ def fit_kalman(counts: ArrayLike, behaviour: ArrayLike, segment: NDArray[np.int6
         better than either alone. Bins without behaviour (NaN) are left out.
     segment
         (bins,).
+    told
+        (k,) which columns of the behaviour the filter gives out, None for all.
     """
     known = ~np.isnan(np.asarray(behaviour, np.float64)).any(axis=1)
     x = np.asarray(behaviour, np.float64)[known]
@@ -82,7 +93,8 @@ def fit_kalman(counts: ArrayLike, behaviour: ArrayLike, segment: NDArray[np.int6
     # A silent unit has no variance, and two units on one wire no full rank.
     q += 1e-6 * np.trace(q) / len(q) * np.eye(len(q))
     gain = _steady_gain(a, c, w, q)
-    return Kalman(mean, rest, (np.eye(len(a)) - gain @ c) @ a, gain)
+    columns = np.arange(len(mean)) if told is None else np.asarray(told, np.int64)
+    return Kalman(mean, rest, (np.eye(len(a)) - gain @ c) @ a, gain, columns)
 
 
 def _steady_gain(a: Floats, c: Floats, w: Floats, q: Floats) -> Floats:
