@@ -27,15 +27,19 @@ from models.spikes.dataset import prepare
 from models.spikes.evaluation import evaluate, for_fitting
 from models.spikes.rate_models import load_model
 from models.spikes.recipe import Recipe, held_out_units, train_system
+from models.spikes.simulated import coupled_population
 from models.spikes.training import TrainingSettings
 from stream.errors import ConfigError
-from stream.spikes.nwb import load_recording
+from stream.spikes.nwb import load_recording, write_recording
 
 DRAWS = Path(__file__).with_name("draws.json")
 N_DRAWS = 5
-TASKS = ("co-smoothing", "behaviour", "rates", "spatial")
+TASKS = ("co-smoothing", "behaviour", "rates", "spatial", "look-ahead")
 _FIGURES = ("co_bps", "one_step_bps", "behaviour_r2", "oracle_fraction", "log_rate_r2")
 _MIXINGS = ("none", "frozen", "recursive", "exact")
+_LOOK_AHEAD_BINS = (0, 1, 2, 4, 8)
+COUPLED = "coupled"
+"""In place of a recording: a simulated population with known couplings."""
 
 Row = dict[str, Any]
 
@@ -43,7 +47,10 @@ Row = dict[str, Any]
 def run(
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")],
     *,
-    data: Annotated[list[Path], typer.Option(help="Recording (NWB); may be given again.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(help=f"Recording (NWB), or `{COUPLED}` for a simulation; may be given again."),
+    ],
     behaviour: Annotated[str, typer.Option(help="What is decoded, for `behaviour`.")] = "hand_vel",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network.")] = 1,
     updates: Annotated[int | None, typer.Option(help="Most optimiser steps.")] = None,
@@ -55,6 +62,7 @@ def run(
 
     co-smoothing: 5 pinned draws of a quarter of the units are predicted and never fed. behaviour:
     decoding. rates: against the true rates of a simulation. spatial: what mixing over neurons buys.
+    look-ahead: what it buys to wait for later bins.
     """
     if task not in TASKS:
         raise ConfigError(f"there is no task '{task}'; there are {', '.join(TASKS)}.")
@@ -67,8 +75,9 @@ def run(
         "rows": rows,
     }
     training = TrainingSettings() if updates is None else TrainingSettings(updates=updates)
-    with console.status("") as status:
-        for file in data:
+    with console.status("") as status, tempfile.TemporaryDirectory() as made:
+        for given in data:
+            file = given if str(given) != COUPLED else _coupled(Path(made))
             for row in _measure(task, file, behaviour, seeds, training):
                 rows.append({"recording": file.stem, **row})
                 figures = " ".join(f"{k} {row[k]:.4f}" for k in _FIGURES if k in row)
@@ -104,12 +113,21 @@ def _measure(
         recording = load_recording(file)
         wants_draw = recording.true_rates is None
         held_out = held_out_units(f"{DRAWS}:0", recording.name) if wants_draw else ()
-        for mixing in _MIXINGS:
+        setting, values = (
+            ("spatial", _MIXINGS) if task == "spatial" else ("look_ahead", _LOOK_AHEAD_BINS)
+        )
+        for value in values:
             for row in _networks(
                 file, seeds, training, held_out=held_out, systems=("stndt",),
-                network={"spatial": mixing},
+                network={setting: value},
             ):  # fmt: skip
-                yield {**row, "model": f"stndt, {mixing}"}
+                yield {**row, "model": f"stndt, {setting} {value}"}
+
+
+def _coupled(folder: Path) -> Path:
+    file = folder / f"{COUPLED}.nwb"
+    write_recording(coupled_population(seed=0).recording, file)
+    return file
 
 
 def _networks(
