@@ -45,7 +45,7 @@ class SesarConfig:
     classes: int
     hidden: int = 128
     layers: int = 2
-    mixing: int = 2
+    mixing: int = 0
     channels: int = 24
     dropout: float = 0.3
 

@@ -47,7 +47,8 @@ def write_plots(
     figure.savefig(paths[0], dpi=120)
     member = load_trained(folder).network.members[0]
     assert isinstance(member, Sesar)
-    points = TSNE(random_state=0).fit_transform(latents(member, sequences))
+    neighbours = min(30.0, (len(sequences) - 1) / 3)
+    points = TSNE(perplexity=neighbours, random_state=0).fit_transform(latents(member, sequences))
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     for number, name in enumerate(ACTIONS):

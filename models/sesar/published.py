@@ -69,7 +69,7 @@ def prepare(sequences: Sequences) -> Prepared:
         frames[number, : len(x)] = x.reshape(len(x), 60)
         length[number] = len(x)
     return Prepared(
-        torch.from_numpy(frames), torch.from_numpy(length), torch.from_numpy(sequences.label)
+        torch.from_numpy(frames), torch.from_numpy(length), torch.tensor(sequences.label)
     )
 
 

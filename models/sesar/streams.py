@@ -75,6 +75,7 @@ class StreamMaker:
         self._label = torch.from_numpy(actions.label)
         self._other_label = torch.from_numpy(background.label)
         self._rising = torch.nonzero(self._label == _STAND_UP)[:, 0]
+        self._rises = _RISES if len(self._rising) else 0.0
 
     def make(self, n: int, a: Augmentation) -> Streams:
         """Return `n` streams, each spoilt as a whole."""
@@ -116,10 +117,11 @@ class StreamMaker:
         for k in range(1, clips):
             # Who has sat down mostly stands up next.
             sat = ~is_other[:, k - 1] & (self._label[chosen[:, k - 1]] == _SIT_DOWN)
-            rises = sat & (torch.rand(n) < _RISES)
-            rising = self._rising[torch.randint(len(self._rising), (n,))]
-            chosen[:, k] = torch.where(rises, rising, chosen[:, k])
-            is_other[:, k] &= ~rises
+            rises = torch.nonzero(sat & (torch.rand(n) < self._rises))[:, 0]
+            if len(rises):
+                rising = torch.randint(len(self._rising), (len(rises),))
+                chosen[rises, k] = self._rising[rising]
+            is_other[rises, k] = False
         label = torch.where(is_other, self._other_label[other], self._label[chosen])
         joints = torch.empty(n * clips, a.ticks, 20, 3)
         length = torch.empty(n * clips, dtype=torch.long)

@@ -217,6 +217,8 @@ def test_the_commands_lead_from_recordings_to_a_measured_model_file(folders, tmp
         (row,) = json.loads(table.read_text())["rows"]
         assert 0 <= row["accuracy_100"] <= 1
         assert row["agreement_15 Hz"] > 0.5
+    evaluate("sesar", data=ucla, background=utd, model=run, plots=tmp_path / "plots")
+    assert {p.name for p in (tmp_path / "plots").iterdir()} == {"confusion.png", "tsne.png"}
     with pytest.raises(ConfigError, match="--quantise"):
         export(run, out=model, quantise="int8")
     with pytest.raises(ConfigError, match="--plots"):
