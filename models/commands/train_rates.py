@@ -45,9 +45,6 @@ def train(
     look_ahead: Annotated[
         int | None, typer.Option(help="Bins by which output lags input, for accuracy (stndt).")
     ] = None,
-    teacher: Annotated[
-        str, typer.Option(help="Trained folder to learn from, such as one that looks ahead.")
-    ] = "",
     updates: Annotated[int | None, typer.Option(help="Most optimiser steps to take.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, masks and dropout.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -76,7 +73,6 @@ def train(
         held_out=held_out_units(held_out, recording.name) if held_out else (),
         network=network,
         training=TrainingSettings(**training),
-        teacher=teacher,
     )
     console = Console()
     columns = (

@@ -23,7 +23,6 @@ from models.spikes.trained import (
     Card,
     Trained,
     config_of,
-    load_trained,
     make_network,
     save_trained,
 )
@@ -31,7 +30,6 @@ from models.spikes.training import Progress, TrainingSettings, fit, infer
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.spikes.recording import Recording
-from stream.units import format_seconds
 
 SYSTEMS = ("stndt", "gru")
 RECIPE = "recipe.json"
@@ -56,9 +54,6 @@ class Recipe:
         Settings of the network that differ from its defaults.
     training
         Settings of the training; its seed also draws the weights.
-    teacher
-        Folder of a trained network whose rates are learned in place of the counts, such as one that
-        looks ahead; empty for none.
     """
 
     system: str
@@ -67,7 +62,6 @@ class Recipe:
     held_out: tuple[str, ...] = ()
     network: dict[str, Any] = field(default_factory=dict)
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    teacher: str = ""
 
 
 def train_system(
@@ -99,7 +93,7 @@ def train_system(
     network = untrained(recipe, train, inputs)
     checkpoints = [folder / f"checkpoint-{i}.pt" for i in (1, 2)]
     found = fit(
-        network, train, validation, inputs, recipe.training, taught=taught(recipe, train),
+        network, train, validation, inputs, recipe.training,
         checkpoint=checkpoints[0], on_progress=lambda p: on_progress("when to stop", p),
     )  # fmt: skip
     scores = score(network, validation, inputs)
@@ -107,7 +101,6 @@ def train_system(
     network = untrained(recipe, both, inputs)
     fit(
         network, both, None, inputs, replace(recipe.training, updates=found.best_update),
-        taught=taught(recipe, both),
         checkpoint=checkpoints[1], on_progress=lambda p: on_progress("on all of it", p),
     )  # fmt: skip
     card = Card(
@@ -130,7 +123,6 @@ def train_system(
         training={
             **asdict(recipe.training),
             "behaviour": recipe.behaviour,
-            "teacher": recipe.teacher,
             "updates_used": found.best_update,
             "took_s": round(time.monotonic() - began, 1),
             "validation": [[p.update, p.validation_loss] for p in found.history],
@@ -163,32 +155,6 @@ def untrained(recipe: Recipe, train: SpikeData, inputs: NDArray[np.int64]) -> An
         torch.from_numpy(train.behaviour),
     )
     return network
-
-
-def taught(recipe: Recipe, part: SpikeData) -> NDArray[np.float64] | None:
-    """Return the expected counts (bins, units) that the recipe's teacher gives for a part.
-
-    Raises
-    ------
-    ConfigError
-        The teacher's units or bins are others than the recording's.
-    """
-    if not recipe.teacher:
-        return None
-    teacher = load_trained(Path(recipe.teacher))
-    card = teacher.card
-    if card.outputs != part.units or card.width_s != part.width_s:
-        raise ConfigError(
-            f"the teacher {recipe.teacher} gives rates of {len(card.outputs)} units in bins of"
-            f" {format_seconds(card.width_s)}, and {part.name} has {len(part.units)} units in bins"
-            f" of {format_seconds(part.width_s)}; a teacher is trained on the same units and bins."
-        )
-    if not isinstance(teacher.network, torch.nn.Module):
-        raise ConfigError(
-            f"the teacher {recipe.teacher} is a {card.system}, expected {' or '.join(SYSTEMS)}."
-        )
-    silent = set(card.outputs) - set(card.inputs)
-    return infer(teacher.network, part, input_columns(part, tuple(silent)))[0]
 
 
 def input_columns(data: SpikeData, held_out: Sequence[str]) -> NDArray[np.int64]:

@@ -163,10 +163,12 @@ def fit(
         torch.manual_seed(settings.seed * 1_000_003 + run.update + 1)
         network.train()
         chosen = starts[torch.randint(len(starts), (settings.batch,))]
-        if objective is None:
-            loss = _loss(network, data, columns, chosen, settings)
-        else:
-            loss = objective(network, data.counts[_stretches(chosen, settings)], run.update + 1)
+        loss = torch.zeros(())
+        if objective is None or taught is not None:
+            loss = loss + _loss(network, data, columns, chosen, settings)
+        if objective is not None:
+            stretches = data.counts[_stretches(chosen, settings)]
+            loss = loss + objective(network, stretches, run.update + 1)
         run.step(loss)
         if run.update % settings.check_every and run.update < settings.updates:
             continue
