@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import copy
 from mmap import mmap
 from pathlib import Path
@@ -25,13 +25,15 @@ from stream.node import Context, Node, Source
 from stream.packet import Packet
 from stream.plan import Plan
 from stream.runtime import messages
+from stream.runtime.calls import Calls
 from stream.runtime.clock import SPIN_NS, Waiter, readable
-from stream.runtime.link_messages import fixed_bytes, pack
-from stream.runtime.links import Receiver, Sender
+from stream.runtime.link_messages import pack
+from stream.runtime.links import Sender
 from stream.runtime.messages import Mark
-from stream.runtime.running import EndToEnd, Local, Output, Running, upstream_sources
+from stream.runtime.running import EndToEnd, Output, Running
 from stream.runtime.scheduling import claim_real_time, prepare_process, release_real_time
-from stream.runtime.shared_memory import LARGE_BYTES, SlotWriter
+from stream.runtime.shared_memory import LARGE_BYTES
+from stream.runtime.wiring import wire
 from stream.runtime.worker_statistics import worker_statistics
 
 TOKEN_VARIABLE = "INNERVATE_TOKEN"
@@ -44,7 +46,6 @@ _TURN_NS = 1_000_000
 # How long before a packet is due its way is woken. The waking takes some 350 us.
 _KNOCK_NS = 600_000
 _NEVER_NS = 2**63 - 1
-_RESERVED_SLOTS = 3
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,6 @@ class Worker:
         self._plan = plan = msgspec.json.decode(setup.plan, type=Plan)
         self._setup = setup
         self._token = bytes.fromhex(setup.token)
-        self._context = context
         self._control = control
         self._mark = mark
         self._parent = os.getppid()
@@ -74,54 +74,16 @@ class Worker:
         self._beat_ns = 0
         self._statistics_ns = 0
         self._collected_ns = 0
-        self._caller: Running | None = None
-        self._cpu_ns = time.thread_time_ns()
-        sources = upstream_sources(plan)
-        self._nodes: dict[str, Running] = {}
-        for number, node in enumerate(plan.nodes.values()):
-            if node.group == group:
-                self._nodes[node.name] = Running(number, node, plan, sources)
-        self._receivers: list[tuple[Receiver, Running]] = []
-        self._senders: list[Sender] = []
+        self._calls = Calls(mark, self._fail)
+        self._nodes, self._senders, self._receivers = wire(group, plan, setup, context)
         self._waiter = Waiter()
         self._waiter.add(control)
-        self._connect()
+        for sender in self._senders:
+            self._waiter.add(sender.back)
+        for receiver, _ in self._receivers:
+            self._waiter.add(receiver.socket)
 
     # Setting up
-
-    def _connect(self) -> None:
-        token = self._token
-        for number, link in enumerate(self._plan.links):
-            source, target = self._nodes.get(link.source), self._nodes.get(link.target)
-            address = f"{self._setup.prefix}{number}"
-            spec = self._plan.nodes[link.source].outputs[link.output]
-            fd = self._setup.shared.get(link.stream)
-            if source is not None and target is not None:
-                source.outputs[link.output].locals.append(Local(link, target))
-            elif source is not None:
-                output = source.outputs[link.output]
-                if fd is not None and output.slots is None:
-                    output.slots = SlotWriter(fd)
-                sender = Sender(
-                    self._context, address, link=link, spec=spec, token=token,
-                    release=output.release,
-                )  # fmt: skip
-                output.senders.append(sender)
-                self._senders.append(sender)
-                self._waiter.add(sender.back)
-            elif target is not None:
-                receiver = Receiver(
-                    self._context, address, link=link, spec=spec, token=token, shared_fd=fd
-                )  # fmt: skip
-                self._receivers.append((receiver, target))
-                self._waiter.add(receiver.socket)
-        for running in self._nodes.values():
-            for output in running.outputs.values():
-                # A link that has to wait must not keep a packet from those that never do.
-                output.senders.sort(key=lambda s: s.link.delivery.policy == "lossless")
-                nbytes = fixed_bytes(output.spec)
-                if output.slots is not None and nbytes >= LARGE_BYTES:
-                    output.slots.reserve(nbytes, len(output.senders) + _RESERVED_SLOTS)
 
     def run(self) -> None:
         """Open, wait for the start, stream, close, and report each step to the supervisor."""
@@ -153,7 +115,7 @@ class Worker:
                 ),
             )
             running.opened = True
-            self._call(running, running.node.open, context)
+            self._calls.call(running, running.node.open, context)
             if running.failed:
                 return
 
@@ -191,7 +153,7 @@ class Worker:
         assert self._start is not None
         for running in self._nodes.values():
             if isinstance(running.node, Source):
-                self._call(running, running.node.start, self._start.start_ns)
+                self._calls.call(running, running.node.start, self._start.start_ns)
         while True:
             # What has arrived comes first: the time from here to its node is part of its latency.
             next_ns = 0 if self._take() else _NEVER_NS
@@ -245,7 +207,7 @@ class Worker:
                 continue
             node = running.node
             is_source = isinstance(node, Source)
-            due_ns = self._due(running)
+            due_ns = self._calls.due(running)
             if running.finished:
                 continue
             if is_source and self._ends(node, due_ns):
@@ -255,9 +217,9 @@ class Worker:
                 continue
             if due_ns <= time.monotonic_ns():
                 trackers = running.end_to_end.values()
-                self._emit(running, self._call(running, node.tick), trackers)
+                self._emit(running, self._calls.call(running, node.tick), trackers)
                 if not running.finished:
-                    due_ns = self._due(running)
+                    due_ns = self._calls.due(running)
                 if running.finished:
                     continue
                 if is_source and self._ends(node, due_ns):
@@ -305,7 +267,7 @@ class Worker:
             return
         running.packets_in += 1
         running.gaps += packet.gap
-        emitted = self._call(running, running.node.process, stream, packet)
+        emitted = self._calls.call(running, running.node.process, stream, packet)
         if running.main_output is None:
             took_ns = time.monotonic_ns() - packet.t_ns
             for tracker in running.by_stream[stream]:
@@ -375,7 +337,7 @@ class Worker:
     def _finish(self, running: Running) -> None:
         if not running.failed:
             self._mark.phase(Mark.CLOSING)
-            emitted = self._call(running, running.node.finish)
+            emitted = self._calls.call(running, running.node.finish)
             self._mark.phase(Mark.STREAMING)
             self._emit(running, emitted, running.end_to_end.values())
         self._end_outputs(running)
@@ -394,47 +356,13 @@ class Worker:
         self._mark.phase(Mark.CLOSING)
         for running in self._nodes.values():
             if running.opened:
-                self._call(running, running.node.close)
+                self._calls.call(running, running.node.close)
         for receiver, _ in self._receivers:
             receiver.close()
         for sender in self._senders:
             if self._start is None:
                 sender.abandon()
             sender.close()
-
-    # Calling nodes
-
-    def _call(self, running: Running, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a node; whatever it raises ends the node and is told to the supervisor."""
-        caller = self._caller
-        if caller is not None:
-            self._account(caller)
-        self._caller = running
-        self._mark.enter(running.number, time.monotonic_ns())
-        try:
-            result = method(*arguments)
-            return tuple(result) if result is not None else ()
-        except (Exception, SystemExit) as error:
-            self._fail(running, error)
-            return ()
-        finally:
-            self._account(running)
-            self._caller = caller
-            self._mark.leave(time.monotonic_ns())
-
-    def _due(self, running: Running) -> int | None:
-        """Ask when a node is due. Sources prepare packets in there, so it may fail like a call."""
-        try:
-            return running.node.due_ns()
-        except (Exception, SystemExit) as error:
-            self._fail(running, error)
-            return None
-
-    def _account(self, running: Running) -> None:
-        """Charge a node for the CPU time since the last call, reading its packet included."""
-        now_ns = time.thread_time_ns()
-        running.cpu_ns += now_ns - self._cpu_ns
-        self._cpu_ns = now_ns
 
     def _fail(self, running: Running, error: BaseException) -> None:
         running.failed = True
@@ -481,7 +409,7 @@ class Worker:
             statistics = self._statistics()
             self._statistics_ns = now_ns
         self._tell(messages.Beat(statistics))
-        self._cpu_ns = time.thread_time_ns()
+        self._calls.skip()
 
     def _collect(self, next_ns: int) -> None:
         now_ns = time.monotonic_ns()
@@ -489,7 +417,7 @@ class Worker:
         if now_ns - self._collected_ns > (_COLLECT_NS if idle else _COLLECT_LATEST_NS):
             gc.collect()
             self._collected_ns = now_ns
-            self._cpu_ns = time.thread_time_ns()
+            self._calls.skip()
 
     def _statistics(self) -> dict[str, Any]:
         return worker_statistics(
