@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from vision_doubles import MjpegCamera, numbered
 
-
 _NEEDS_OPENCV = {
     "test_camera", "test_keypoints", "test_overlay", "test_video", "test_vision_runs"
 }  # fmt: skip
