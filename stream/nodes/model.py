@@ -20,8 +20,8 @@ from stream.packet import Packet
 from stream.units import format_seconds, to_ns
 
 _WARM_UP_STEPS = 50
-# Two rehearsals, the last one so long before the next packet. After one alone a step of a network of
-# 4.7 MB took up to twice as long.
+# Two rehearsals, the last one so long before the next packet. After one alone, a step of a network
+# of 4.7 MB took up to twice as long.
 _REHEARSAL_NS = 900_000
 _NON_NEGATIVE = frozenset({"counts", "rates"})
 
