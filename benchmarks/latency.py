@@ -77,7 +77,7 @@ def run(
             _write_untrained(imported.recording, folder / "model.onnx")
         else:
             os.symlink(model.resolve(), folder / "model.onnx")
-        rows = []
+        rows: list[dict[str, Any]] = []
         for layout, settings in LAYOUTS.items():
             duration_s = min(seconds, COMPARED_S) if rows else seconds
             with console.status(f"{layout}: {duration_s:g} s"):
