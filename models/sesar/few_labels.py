@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,11 @@ BUDGETS = (10, 51, 102, 204, 408)
 """Labels after which accuracy is measured: 1, 5, 10, 20 and 40 % of NW-UCLA's two views."""
 SCHEDULE = (10, 20, 35, 51, 76, 102, 153, 204, 306, 408)
 """Labels after each round."""
+SPREAD_BELOW = 100
+"""Labels from which spreading them over neighbours no longer helps (on held-out subjects)."""
 _COMPONENTS = 64
 _MEMBERS = 5
+_PENALTY = 10.0
 
 
 def reduced(train: Floats, test: Floats) -> tuple[Floats, Floats]:
@@ -35,55 +37,53 @@ def reduced(train: Floats, test: Floats) -> tuple[Floats, Floats]:
     return both[0], both[1]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A classifier's probabilities: (members, n, classes), the first member being the one to use.
+def committee_of(
+    x: Floats, chosen: Ints, label: Ints, classes: int, rng: np.random.Generator
+) -> Floats:
+    """Return probabilities (members, n, classes) of classifiers fitted to the labels at hand.
 
-    Members after the first are fitted to labels drawn with replacement, for committees.
-    """
-
-    train: Floats
-    test: Floats
-
-
-def classify(
-    train: Floats, test: Floats, chosen: Ints, label: Ints, *, classes: int, seed: int
-) -> Answer:
-    """Fit a logistic regression to the labels at hand, spread over their neighbours first.
+    The first is fitted to all labels, the others to labels drawn with replacement.
 
     Parameters
     ----------
-    train, test
-        (n, d) latents; labels are known for rows `chosen` of `train` only.
+    x
+        (n, d) latents; labels are known for the rows `chosen` only.
     label
         (chosen,) int64.
     """
-    random = np.random.default_rng(seed)
     draws = [np.arange(len(chosen))]
-    draws += [random.choice(len(chosen), len(chosen)) for _ in range(_MEMBERS - 1)]
-    found: list[tuple[Floats, Floats]] = []
-    for draw in draws:
-        rows, own = chosen[draw], label[draw]
-        if len(np.unique(own)) < 2:
-            constant = np.zeros(classes)
-            constant[own[0]] = 1.0
-            found.append((np.tile(constant, (len(train), 1)), np.tile(constant, (len(test), 1))))
-            continue
-        given = np.full(len(train), -1)
-        given[rows] = own
-        spread = LabelSpreading(kernel="knn", n_neighbors=min(10, len(train) - 1), alpha=0.5)
-        spread.fit(train, given)
-        target, sure = spread.transduction_, spread.label_distributions_.max(1)
-        target[rows], sure[rows] = own, 1.0
-        sure = np.where(np.isfinite(sure), sure, 0.0)
-        model = LogisticRegression(C=1.0, max_iter=300).fit(train, target, sample_weight=sure)
-        parts = []
-        for x in (train, test):
-            p = np.zeros((len(x), classes))
-            p[:, model.classes_] = model.predict_proba(x)
-            parts.append(p)
-        found.append((parts[0], parts[1]))
-    return Answer(np.stack([a for a, _ in found]), np.stack([b for _, b in found]))
+    draws += [rng.choice(len(chosen), len(chosen)) for _ in range(_MEMBERS - 1)]
+    return np.stack([_fit(x[chosen[d]], label[d], None, x, classes) for d in draws])
+
+
+def classify(train: Floats, test: Floats, chosen: Ints, label: Ints, classes: int) -> Floats:
+    """Return probabilities (test, classes) of a logistic regression fitted to the labels at hand.
+
+    While there are few, labels are spread over their neighbours in the train part first.
+    """
+    if len(chosen) >= SPREAD_BELOW:
+        return _fit(train[chosen], label, None, test, classes)
+    given = np.full(len(train), -1)
+    given[chosen] = label
+    spread = LabelSpreading(kernel="knn", n_neighbors=min(10, len(train) - 1), alpha=0.5)
+    spread.fit(train, given)
+    target, sure = spread.transduction_, spread.label_distributions_.max(1)
+    # What no label reaches has no distribution.
+    sure = np.where(np.isfinite(sure), sure, 0.0)
+    target[chosen], sure[chosen] = label, 1.0
+    return _fit(train, target, sure, test, classes)
+
+
+def _fit(x: Floats, label: Ints, weight: Floats | None, to: Floats, classes: int) -> Floats:
+    """Fit a logistic regression and return its probabilities (n, classes) of other rows."""
+    found = np.zeros((len(to), classes))
+    there = np.unique(label)
+    if len(there) == 1:
+        found[:, there[0]] = 1.0
+        return found
+    model = LogisticRegression(C=_PENALTY, max_iter=300).fit(x, label, sample_weight=weight)
+    found[:, model.classes_] = model.predict_proba(to)
+    return found
 
 
 def run_rounds(
@@ -106,6 +106,7 @@ def run_rounds(
     x, label = train
     classes = int(max(label.max(), test[1].max())) + 1
     labelled = np.zeros(len(x), bool)
+    random = np.random.default_rng(seed)
     probabilities: Floats | None = None
     found = {}
     for number, goal in enumerate(schedule):
@@ -115,9 +116,9 @@ def run_rounds(
         asked = RULES[rule](Round(x, probabilities, labelled, count, seed * 1000 + number))
         labelled[asked] = True
         chosen = np.flatnonzero(labelled)
-        answer = classify(x, test[0], chosen, label[chosen], classes=classes, seed=seed)
-        probabilities = answer.train
-        found[goal] = float((answer.test[0].argmax(1) == test[1]).mean())
+        probabilities = committee_of(x, chosen, label[chosen], classes, random)
+        answer = classify(x, test[0], chosen, label[chosen], classes)
+        found[goal] = float((answer.argmax(1) == test[1]).mean())
     return found
 
 

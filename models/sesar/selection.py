@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _NEIGHBOURS = 20
-_TYPICAL_BELOW = 60
+_TYPICAL_BELOW = 120
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Round:
     latents
         (sequences, d) of unit length.
     probabilities
-        (members, sequences, classes): one classifier or a committee of them; None before any.
+        (members, sequences, classes): the classifier, then others of a committee; None before any.
     labelled
         (sequences,) bool.
     count
@@ -77,7 +77,7 @@ def margin_in_cluster(r: Round) -> Ints:
     """
     if r.probabilities is None:
         return top(r)
-    margins = _margins(r.probabilities)
+    margins = _margins(r.probabilities[0])
     return _one_per_cluster(r, lambda members, distance: margins[members].argmin())
 
 
@@ -85,7 +85,7 @@ def margin(r: Round) -> Ints:
     """Choose what the classifier is least sure of; at random before the first."""
     if r.probabilities is None:
         return uniform(r)
-    return r.open[np.argsort(_margins(r.probabilities)[r.open], kind="stable")[: r.count]]
+    return r.open[np.argsort(_margins(r.probabilities[0])[r.open], kind="stable")[: r.count]]
 
 
 def committee(r: Round) -> Ints:
@@ -155,9 +155,9 @@ RULES: dict[str, Callable[[Round], Ints]] = {
 
 
 def _margins(probabilities: Floats) -> Floats:
-    """Return how far the likeliest class is ahead, (sequences,), mean over the committee."""
-    two = np.sort(probabilities, axis=-1)[..., -2:]
-    return np.asarray((two[..., 1] - two[..., 0]).mean(0))
+    """Return how far the likeliest class is ahead, (sequences,)."""
+    two = np.sort(probabilities, axis=-1)[:, -2:]
+    return two[:, 1] - two[:, 0]
 
 
 def _clusters(x: Floats, k: int, seed: int) -> tuple[Ints, Floats]:
