@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,10 @@ def margin(r: Round) -> Ints:
     """Choose what the classifier is least sure of; at random before the first."""
     if r.probabilities is None:
         return uniform(r)
-    return r.open[np.argsort(_margins(r.probabilities[0])[r.open], kind="stable")[: r.count]]
+    chosen: Ints = r.open[
+        np.argsort(_margins(r.probabilities[0])[r.open], kind="stable")[: r.count]
+    ]
+    return chosen
 
 
 def committee(r: Round) -> Ints:
@@ -95,7 +99,8 @@ def committee(r: Round) -> Ints:
     p = np.clip(r.probabilities, 1e-12, 1.0)
     mean = p.mean(0)
     divergence = (p * np.log(p)).sum(-1).mean(0) - (mean * np.log(mean)).sum(-1)
-    return r.open[np.argsort(-divergence[r.open], kind="stable")[: r.count]]
+    chosen: Ints = r.open[np.argsort(-divergence[r.open], kind="stable")[: r.count]]
+    return chosen
 
 
 def core_set(r: Round) -> Ints:
@@ -167,7 +172,7 @@ def _clusters(x: Floats, k: int, seed: int) -> tuple[Ints, Floats]:
     return means.labels_.astype(np.int64), distance
 
 
-def _one_per_cluster(r: Round, pick: Callable[[Ints, Floats], np.integer | int]) -> Ints:
+def _one_per_cluster(r: Round, pick: Callable[[Ints, Floats], np.integer[Any] | int]) -> Ints:
     """Make as many clusters of what has no label as there are to choose, and pick in each."""
     cluster, distance = _clusters(r.latents[r.open], r.count, r.seed)
     chosen = []

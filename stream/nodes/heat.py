@@ -71,7 +71,8 @@ def fold(rows: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     if units <= width:
         return np.repeat(rows, width // units, axis=1)
     starts = np.linspace(0, units, width + 1).astype(int)
-    return np.add.reduceat(rows, starts[:-1], axis=1) / np.diff(starts)
+    means: NDArray[np.float64] = np.add.reduceat(rows, starts[:-1], axis=1) / np.diff(starts)
+    return means
 
 
 def sparkline(values: NDArray[np.float64], unicode: bool) -> str:

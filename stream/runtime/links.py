@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import zmq
+from numpy.typing import NDArray
 
 from stream.errors import WireError
 from stream.node import StreamSpec
@@ -367,7 +368,7 @@ class Receiver:
             start = end + -end % ALIGNMENT
             if len(message) != start + payload_bytes(header):
                 raise WireError("its payload is not as long as its header says")
-            data = np.ndarray(header.shape, header.dtype, message, start)
+            data: NDArray[Any] = np.ndarray(header.shape, header.dtype, message, start)
         elif self._slots is not None:
             data = self._slots.view(header.shared, header.dtype, header.shape)
         else:

@@ -344,7 +344,8 @@ def _spike_times(units: Any, path: Path) -> tuple[Floats, ...]:
 def _segments(nwbfile: Any, units: Any) -> Floats | None:
     if SEGMENTS in (nwbfile.intervals or {}):
         table = nwbfile.intervals[SEGMENTS]
-        return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(np.float64)
+        columns = [np.asarray(table[name][:], np.float64) for name in ("start_time", "stop_time")]
+        return np.stack(columns, axis=1)
     if units is None or "obs_intervals" not in units.colnames:
         return None
     intervals = np.asarray(units["obs_intervals"].target.data[:], dtype=np.float64)

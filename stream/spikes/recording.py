@@ -149,7 +149,8 @@ def segment_bounds_ns(recording: Recording) -> NDArray[np.int64]:
     )
     bounds_s = np.stack([starts_s, stops_s], axis=1)
     if recording.width_s is None:
-        return np.round(bounds_s * 1e9).astype(np.int64)
+        rounded: NDArray[np.int64] = np.round(bounds_s * 1e9).astype(np.int64)
+        return rounded
     bins = (bounds_s - recording.start_s) / recording.width_s
     whole = np.round(bins)
     if len(bins) and np.max(np.abs(bins - whole)) > 1e-3:
@@ -158,7 +159,8 @@ def segment_bounds_ns(recording: Recording) -> NDArray[np.int64]:
             f" {format_seconds(recording.width_s)}; segments of binned counts must lie on the grid"
             f" of the bins, which starts at {recording.start_s:g} s."
         )
-    return to_ns(recording.start_s) + whole.astype(np.int64) * to_ns(recording.width_s)
+    bounds_ns: NDArray[np.int64] = whole.astype(np.int64) * to_ns(recording.width_s)
+    return to_ns(recording.start_s) + bounds_ns
 
 
 def bin_edges_ns(start_ns: int, stop_ns: int, width_ns: int) -> NDArray[np.int64]:

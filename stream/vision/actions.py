@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class Debounce:
         self._low_ns: int | None = None
         self._sure_since[:] = self._likely_since[:] = -1
 
-    def push(self, time_ns: int, probability: NDArray[np.floating]) -> None:
+    def push(self, time_ns: int, probability: NDArray[np.floating[Any]]) -> None:
         """Take the probabilities (classes,) of a moment."""
         for since, level in (
             (self._sure_since, self._begin_at),
@@ -61,7 +62,7 @@ class Debounce:
         self._end(time_ns, probability)
         self._begin(time_ns, probability)
 
-    def _end(self, time_ns: int, probability: NDArray[np.floating]) -> None:
+    def _end(self, time_ns: int, probability: NDArray[np.floating[Any]]) -> None:
         if self.label is None or probability[self.label] >= self._end_at:
             self._low_ns = None
             return
@@ -70,7 +71,7 @@ class Debounce:
         if time_ns - self._low_ns >= self._hold_ns:
             self.label, self.onset_ns, self._low_ns = None, self._low_ns, None
 
-    def _begin(self, time_ns: int, probability: NDArray[np.floating]) -> None:
+    def _begin(self, time_ns: int, probability: NDArray[np.floating[Any]]) -> None:
         ready = (self._sure_since >= 0) & (time_ns - self._sure_since >= self._hold_ns)
         if not ready.any():
             return

@@ -17,7 +17,8 @@ def segment_starts(segment: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def decays(taus_bins: Sequence[float]) -> Floats:
     """Return the share of an exponential average that is left after one bin, exp(-1 / tau)."""
-    return np.exp(-1 / np.asarray(taus_bins, np.float64))
+    left: Floats = np.exp(-1 / np.asarray(taus_bins, np.float64))
+    return left
 
 
 def exponential_averages(counts: ArrayLike, segment: NDArray[np.int64], decay: Floats) -> Floats:

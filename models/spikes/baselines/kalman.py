@@ -110,4 +110,5 @@ def _steady_gain(a: Floats, c: Floats, w: Floats, q: Floats) -> Floats:
         p = (following + following.T) / 2
         if settled:
             break
-    return np.linalg.solve(identity + p @ information, p) @ evidence
+    shrunk: Floats = np.linalg.solve(identity + p @ information, p)
+    return shrunk @ evidence
