@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class OneEuro:
         return self._values
 
 
-def _share(cutoff_hz: float | NDArray[np.float32], dt_s: float) -> NDArray[np.float32] | float:
+def _share(cutoff_hz: float | NDArray[Any], dt_s: float) -> float | NDArray[Any]:
     """Return how much of the new sample an exponential filter of this cutoff takes."""
     turn = 2 * math.pi * dt_s * cutoff_hz
     return turn / (turn + 1)

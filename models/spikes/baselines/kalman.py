@@ -110,5 +110,5 @@ def _steady_gain(a: Floats, c: Floats, w: Floats, q: Floats) -> Floats:
         p = (following + following.T) / 2
         if settled:
             break
-    shrunk: Floats = np.linalg.solve(identity + p @ information, p)
+    shrunk = np.asarray(np.linalg.solve(identity + p @ information, p), np.float64)
     return shrunk @ evidence
