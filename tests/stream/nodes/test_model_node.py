@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from stream.errors import ConfigError
 from stream.inference import StreamingSession
+from stream.model_file import METADATA_KEY, read_contract, to_json
 from stream.node import Context, Counters
 from stream.nodes.model import Model, ModelSettings
 from stream.packet import Packet
@@ -273,3 +277,21 @@ def test_nothing_is_rehearsed_for_bins_without_time_for_it(
     node = open_model(path, counts_spec(period_s=0.001))
     feed(node, [packet(0, t_ns=10**9)])
     assert node.due_ns() is None
+
+
+def test_joints_in_another_order_than_the_model_was_made_for_are_refused(
+    tmp_path, integrator, counts_spec
+):
+    path = integrator(tmp_path / "m.onnx")
+    contract = msgspec.structs.replace(
+        read_contract(path), preprocessing={"layout": "kinect-20"}
+    )  # fmt: skip
+    model = onnx.load(path)
+    helper.set_model_props(model, {METADATA_KEY: to_json(contract)})
+    onnx.save(model, path)
+    node = Model(ModelSettings(file=path))
+    node.outputs({"bins": counts_spec(meta={"layout": "kinect-20"})})
+    with pytest.raises(ConfigError, match="'bins' carries utd-mhad-20"):
+        node.outputs({"bins": counts_spec(meta={"layout": "utd-mhad-20"})})
+    with pytest.raises(ConfigError, match="'bins' carries no layout"):
+        node.outputs({"bins": counts_spec()})
