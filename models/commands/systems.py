@@ -31,8 +31,8 @@ def run_for_system(context: typer.Context, command: str, systems: Mapping[str, s
     """
     if not context.args or context.args[0] == "--help":
         Console().print(
-            f"innervate {command} SYSTEM \\[OPTIONS], with SYSTEM one of {', '.join(systems)};"
-            f" `innervate {command} SYSTEM --help` lists its options."
+            f"Usage: innervate {command} SYSTEM \\[OPTIONS]\n\nSYSTEM is one of"
+            f" {', '.join(systems)}; `innervate {command} SYSTEM --help` lists its options."
         )
         return
     name = context.args[0]
