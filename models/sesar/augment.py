@@ -52,7 +52,7 @@ class Augmentation:
     lost: float = 0.05
     mirror: float = 0.5
     decimate: float = 0.3
-    still_root: float = 0.1
+    still_root: float = 0.25
     ticks: int = 40
 
 
