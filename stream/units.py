@@ -12,6 +12,8 @@ _QUANTITY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]
 _SECONDS = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0,
 }  # fmt: skip
+_MOST = 1e9
+"""Seconds (32 years) and hertz: far more than is meant, and little enough for ns in 64 bits."""
 _HERTZ = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 
 
@@ -27,7 +29,9 @@ def _parse(value: object, units: dict[str, float], example: str) -> float:
     if isinstance(value, str) and (found := _QUANTITY.match(value)):
         number, unit = found.groups()
         if unit in units:
-            return float(number) * units[unit]
+            if (quantity := float(number) * units[unit]) > _MOST:
+                raise ValueError(f"{value!r} is more than anything here can be")
+            return quantity
     raise ValueError(
         f"expected a number with a unit ({', '.join(units)}), such as '{example}', found {value!r}"
     )

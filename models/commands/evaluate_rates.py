@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,8 @@ from models.commands.options import seconds
 from models.spikes.evaluation import Evaluation
 from models.spikes.evaluation import evaluate as measure
 from models.spikes.rate_models import load_model
+from stream.commands.output import check_file, make_folder, write_json
+from stream.errors import ConfigError, RecordingError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
 
@@ -69,24 +70,31 @@ def evaluate(
 
     An .onnx file is stepped bin by bin, as it runs live.
     """
+    if align is not None and condition is None:
+        raise ConfigError("--align says when PSTHs begin; give --condition with it.")
+    check_file("--json", json_file)
+    make_folder("--plots", plots)
     recording = load_recording(data)
     trained = load_model(model)
     console = Console()
-    with console.status("reading") as status:
-        result = measure(
-            trained,
-            recording,
-            start_s=None if start is None else seconds("--start", start),
-            length_s=None if length is None else seconds("--for", length),
-            baselines=baselines,
-            condition=condition,
-            align=align,
-            on_step=status.update,
-        )
+    try:
+        with console.status("reading") as status:
+            result = measure(
+                trained,
+                recording,
+                start_s=None if start is None else seconds("--start", start),
+                length_s=None if length is None else seconds("--for", length),
+                baselines=baselines,
+                condition=condition,
+                align=align,
+                on_step=status.update,
+            )
+    except ValueError as error:  # a metric has no meaning, such as without a spike
+        raise RecordingError(f"{recording.name} cannot be measured like this: {error}.") from error
     show(result, console)
     if json_file is not None:
         table = {"name": "evaluate", "conditions": result.conditions, "rows": result.rows}
-        json_file.write_text(json.dumps(table, indent=2) + "\n")
+        write_json("--json", json_file, table)
     if plots is not None:
         from models.spikes.plots import most_influential, write_plots
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from models.commands.options import bin_width_s
 from models.spikes.baselines.fitting import train_baseline
 from models.spikes.recipe import held_out_units
+from stream.commands.output import make_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
@@ -33,7 +34,9 @@ def train(
     held_out: Annotated[
         str, typer.Option(help="FILE.json:N, the Nth list of units (from 0) that are not fed in.")
     ] = "",
-    seed: Annotated[int | None, typer.Option(help="Of weights and dropout (mlp).")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of weights and dropout (mlp).")
+    ] = None,
 ) -> None:
     """Fit a baseline to the first 80 % of a recording; the rest is never looked at.
 
@@ -42,6 +45,7 @@ def train(
     """
     if seed is not None and system != "mlp":
         raise ConfigError(f"--seed: nothing about a {system} is drawn; leave it out.")
+    make_folder("--out", out)
     torch.set_num_threads(1)
     recording = load_recording(data)
     console = Console()

@@ -15,6 +15,7 @@ from models.commands.options import bin_width_s
 from models.spikes.recipe import SYSTEMS, Recipe, held_out_units, train_system
 from models.spikes.trained import Card
 from models.spikes.training import Progress, TrainingSettings
+from stream.commands.output import make_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
@@ -45,9 +46,13 @@ def train(
     look_ahead: Annotated[
         int | None, typer.Option(help="Bins by which output lags input, for accuracy (stndt).")
     ] = None,
-    updates: Annotated[int | None, typer.Option(help="Most optimiser steps to take.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, masks and dropout.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    updates: Annotated[
+        int | None, typer.Option(min=1, help="Most optimiser steps to take.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of weights, masks and dropout.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
 ) -> None:
     """Train a network on the first 80 % of a recording; the rest is never looked at.
@@ -61,6 +66,7 @@ def train(
     }  # fmt: skip
     network = {name: value for name, value in network.items() if value is not None}
     _check(system, network)
+    make_folder("--out", out)
     torch.set_num_threads(threads)
     recording = load_recording(data)
     training: dict[str, Any] = {"seed": seed}

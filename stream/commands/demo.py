@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from stream.commands.output import check_file
 from stream.commands.run import deliver, parse_duration
 from stream.pipeline import load_pipeline
-from stream.runtime.report import check_report_path
 from stream.runtime.supervisor import run_plan
 
 PIPELINE = Path(__file__).parents[1] / "demo.yaml"
@@ -25,8 +25,7 @@ def demo(
     """Simulated neurons, a shipped model, live rates: see it work in under a minute."""
     console = Console()
     duration_s = parse_duration(duration)
-    if report:
-        check_report_path(report)
+    check_file("--report", report)
     plan = load_pipeline(PIPELINE)
     console.print(
         f"A simulated population follows a Lorenz attractor for {duration}. Its spikes are binned"

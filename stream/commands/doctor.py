@@ -12,13 +12,12 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.errors import ConfigError
+from stream.commands.output import write_json
 from stream.runtime.clock import SPIN_NS, Waiter, sharpen_timers
 from stream.runtime.scheduling import PRIORITY, claim_real_time, release_real_time
 
@@ -238,7 +237,4 @@ def _write(path: Path, findings: list[Finding]) -> None:
         "conditions": {"python": platform.python_version(), "system": platform.platform()},
         "rows": [finding._asdict() for finding in findings],
     }
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n")
-    except OSError as error:
-        raise ConfigError(f"--json: {path} cannot be written: {error.strerror}.") from None
+    write_json("--json", path, table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stream.commands.output import write_json
 from stream.model_file import Contract, Port, read_model
 from stream.units import format_seconds
 
@@ -39,7 +39,7 @@ def inspect(
             "sha256": sha256,
             "contract": msgspec.to_builtins(contract),
         }
-        json_file.write_text(json.dumps(card, indent=2) + "\n")
+        write_json("--json", json_file, card)
 
 
 def show(contract: Contract, path: Path, size: int, sha256: str, console: Console) -> None:

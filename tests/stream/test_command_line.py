@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 
-def innervate(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+def innervate(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(Path(sys.executable).with_name("innervate")), *args],
         capture_output=True,
@@ -14,6 +14,7 @@ def innervate(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=os.environ | {"COLUMNS": "200"} | env,
         timeout=60,
+        cwd=cwd,
     )
 
 
@@ -183,6 +184,34 @@ def test_a_pipeline_with_a_broken_plug_in_and_a_broken_command_are_one_message(
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: the command 'wobble' of the package 'wobbly' cannot be loaded" in done.stderr
     assert innervate("--help", PYTHONPATH=str(plug_in)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("run p.yaml --for 1e400s", "--for: '1e400s' is more than"),
+        ("run p.yaml --for 5", "--for: expected a number with a unit"),
+        ("run folder", "folder: cannot be read (Is a directory)"),
+        ("inspect lorenz.onnx --json folder", "--json: folder cannot be written: Is a directory"),
+        ("inspect folder", "folder is not a file"),
+        ("recover folder", "folder is not there, or is no file"),
+        ("doctor --json no/x.json", "--json: no/x.json cannot be written"),
+        ("train wiener --data p.yaml --out p.yaml", "--out: p.yaml cannot be a folder"),
+        ("train stndt --data p.yaml --out x --threads 0", "Invalid value for '--threads'"),
+        ("evaluate gru --data p.yaml --model x --json folder", "--json: folder cannot be written"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path, command: str, says: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "p.yaml").write_text(
+        "nodes:\n  cells: {use: spikes.simulate, population: lorenz, units: 8}\n"
+    )
+    zoo = Path(__file__).parents[2] / "models" / "zoo"
+    (tmp_path / "lorenz.onnx").symlink_to(zoo / "lorenz-stndt.onnx")
+    done = innervate(*command.split(), cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_bench_lists_the_benchmarks() -> None:

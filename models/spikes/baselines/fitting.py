@@ -21,7 +21,7 @@ from models.spikes.baselines.wiener import fit_wiener
 from models.spikes.dataset import SpikeData, prepare
 from models.spikes.recipe import RECIPE, input_columns
 from models.spikes.trained import CARD, Card, Trained, save_trained
-from stream.errors import ConfigError
+from stream.errors import ConfigError, RecordingError
 from stream.spikes.nwb import load_recording
 from stream.spikes.recording import Recording, bin_recording
 
@@ -136,7 +136,14 @@ def train_baseline(
     began = time.monotonic()
     parts = prepare(recording, width_s, behaviour or None)
     inputs = input_columns(parts, held_out)
-    model = fit_baseline(system, recording, parts, inputs, behaviour=behaviour, seed=seed)
+    try:
+        model = fit_baseline(system, recording, parts, inputs, behaviour=behaviour, seed=seed)
+    except ValueError as error:
+        raise RecordingError(
+            f"{recording.name} has too little for a {system} in its training part of"
+            f" {len(parts.select('train').counts)} and its validation part of"
+            f" {len(parts.select('validation').counts)} bins: {error}."
+        ) from error
     drawn = {"seed": seed} if system == "mlp" else {}
     card = Card(
         system=system,
