@@ -192,31 +192,17 @@ def _contract(
         channels=d.inputs, period_s=d.width_s,
     )  # fmt: skip
     made = {output.name for output in step.model.graph.output}
-    outputs = []
-    if "rates" in made:
-        outputs.append(
-            Port(
-                name="rates",
-                kind="rates",
-                shape=(len(d.outputs),),
-                axes=("unit",),
-                unit="Hz",
-                channels=d.outputs,
-                period_s=d.width_s,
-            )
+    outputs = [
+        Port(
+            name=kind, kind=kind, shape=(len(channels),), axes=(axis,), unit=unit,
+            channels=channels, period_s=d.width_s,
         )
-    if "behaviour" in made:
-        outputs.append(
-            Port(
-                name="behaviour",
-                kind="behaviour",
-                shape=(len(d.columns),),
-                axes=("column",),
-                unit=d.behaviour_unit,
-                channels=d.columns,
-                period_s=d.width_s,
-            )
+        for kind, axis, unit, channels in (
+            ("rates", "unit", "Hz", d.outputs),
+            ("behaviour", "column", d.behaviour_unit, d.columns),
         )
+        if kind in made
+    ]  # fmt: skip
     return Contract(
         name=d.name,
         version=d.version,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from exporters.onnx_graph import Graph, StepGraph
-from exporters.stndt import Array, array, centred_log_counts
+from exporters.stndt import Array, array, centred_log_counts, give_out
 from models.spikes.gru import GRU
 
 
@@ -37,11 +37,7 @@ def gru_step(network: GRU, width_s: float, weight_bits: int | None = None) -> St
     hidden = graph.carry("hidden", graph.op("Add", new, change))
     u = graph.op("Concat", hidden, v, axis=1)
     weight, bias = _head(network, width_s)
-    rates = graph.op("Exp", graph.linear(u, weight[:, :n], bias[:n]))
-    graph.output(graph.reshape(rates, n), "rates", (n,))
-    if config.behaviour:
-        behaviour = graph.linear(u, weight[:, n:], bias[n:])
-        graph.output(graph.reshape(behaviour, config.behaviour), "behaviour", (config.behaviour,))
+    give_out(graph, u, weight, bias, n)
     return graph.step()
 
 

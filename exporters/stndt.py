@@ -74,13 +74,17 @@ def streaming_step(
         features = _delay(graph, features, config)
     u = graph.op("Concat", y, features, axis=1)
     weight, bias = head(network, width_s)
-    n = config.n_out
-    rates = graph.op("Exp", graph.linear(u, weight[:, :n], bias[:n]))
-    graph.output(graph.reshape(rates, n), "rates", (n,))
-    if config.behaviour:
-        behaviour = graph.linear(u, weight[:, n:], bias[n:])
-        graph.output(graph.reshape(behaviour, config.behaviour), "behaviour", (config.behaviour,))
+    give_out(graph, u, weight, bias, config.n_out)
     return graph.step()
+
+
+def give_out(graph: Graph, u: str, weight: Array, bias: Array, n_out: int) -> None:
+    """Give out `rates` (n_out,) in Hz and, if the heads have more columns, `behaviour` of u."""
+    rates = graph.op("Exp", graph.linear(u, weight[:, :n_out], bias[:n_out]))
+    graph.output(graph.reshape(rates, n_out), "rates", (n_out,))
+    if columns := weight.shape[1] - n_out:
+        behaviour = graph.linear(u, weight[:, n_out:], bias[n_out:])
+        graph.output(graph.reshape(behaviour, columns), "behaviour", (columns,))
 
 
 def array(tensor: Tensor) -> Array:
