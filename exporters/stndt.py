@@ -25,7 +25,6 @@ from torch import Tensor
 
 from exporters.onnx_graph import Graph, StepGraph
 from models.stndt.streaming import Layer, StreamingConfig, StreamingSTNDT
-from stream.errors import ModelError
 
 Array = NDArray[np.float64]
 MASKED = -1e30
@@ -48,18 +47,8 @@ def streaming_step(
         Width of a bin.
     weight_bits
         8 or 4 for weights stored as integers.
-
-    Raises
-    ------
-    ModelError
-        The network has no streaming form.
     """
     config = network.config
-    if config.spatial == "exact":
-        raise ModelError(
-            "a network with exact spatial attention looks at its whole window again for every bin"
-            " and has no streaming step; train with frozen or recursive mixing."
-        )
     graph = Graph("streaming_stndt_step", weight_bits)
     counts = graph.input("counts", (config.n_in,))
     clock = _Clock.build(graph, config.window)
@@ -170,11 +159,11 @@ class _Clock:
         end = graph.op("Add", begin, graph.constant([window]))
         return cls(slot, begin, end, window)
 
-    def bias(self, graph: Graph, by_age: Array) -> str:
-        """Return the bias (H, W) of every slot, from that of every age (H, W)."""
+    def by_slot(self, graph: Graph, by_age: Array, unfilled: float) -> str:
+        """Return (m, W) of every slot, from (m, W) of every age; slots are unfilled at first."""
         i = np.arange(3 * self.window - 1)
         row = by_age[:, (self.window - 1 - i) % self.window]
-        row[:, i >= 2 * self.window] = MASKED
+        row[:, i >= 2 * self.window] = unfilled
         return graph.op("Slice", graph.constant(row), self.begin, self.end, graph.constant([1]))
 
 
@@ -189,10 +178,14 @@ def _layer(
         x, y = add_and_norm(graph, x, branch, bias)
         matrix, bias = spatial_matrix(layer)
         branch = graph.linear(y, matrix)
-    elif config.spatial == "recursive":
+    elif config.spatial != "none":
         norm = layer.norm_space
         x, y = add_and_norm(graph, x, branch, bias, gain=array(norm.weight), shift=array(norm.bias))
-        branch, bias = _mix_recursive(graph, layer, number, y), np.zeros(config.n_out)
+        if config.spatial == "recursive":
+            branch = _mix_recursive(graph, layer, number, y)
+        else:
+            branch = _mix_exact(graph, layer, number, clock, y)
+        bias = np.zeros(config.n_out)
     x, y = add_and_norm(graph, x, branch, bias)
     return feed_forward(graph, layer, x, y)
 
@@ -272,7 +265,7 @@ def _attend_merged(
     ring = graph.state(f"ring_{number}", (w, d))
     ring = graph.carry(ring, graph.op("ScatterND", ring, clock.slot, y))
     q = graph.reshape(graph.linear(y, query, query_bias), h, d)
-    scores = graph.op("Gemm", q, ring, clock.bias(graph, array(layer.bias)), transB=1)
+    scores = graph.op("Gemm", q, ring, clock.by_slot(graph, array(layer.bias), MASKED), transB=1)
     mixed = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), ring)
     return graph.linear(graph.reshape(mixed, 1, h * d), out), p.value_bias @ p.out
 
@@ -291,7 +284,7 @@ def _attend_split(
     # One row per head, with zeros where other heads are: all heads in one product.
     own = graph.constant(np.kron(np.eye(h), np.ones(config.head_width)))
     q = graph.op("Mul", q, own)
-    scores = graph.op("Gemm", q, keys, clock.bias(graph, array(layer.bias)), transB=1)
+    scores = graph.op("Gemm", q, keys, clock.by_slot(graph, array(layer.bias), MASKED), transB=1)
     mixed = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), values)
     mixed = graph.op("ReduceSum", graph.op("Mul", mixed, own), graph.constant([0]), keepdims=1)
     return graph.linear(mixed, p.out), p.value_bias @ p.out
@@ -308,6 +301,18 @@ def _mix_recursive(graph: Graph, layer: Layer, number: int, s: str) -> str:
     )
     matrix = graph.op("Add", gram, graph.constant(array(layer.mix)))
     return graph.op("Gemm", s, graph.op("Softmax", matrix, axis=-1), transB=1)
+
+
+def _mix_exact(graph: Graph, layer: Layer, number: int, clock: _Clock, s: str) -> str:
+    w, d = layer.config.window, layer.config.n_out
+    course = graph.state(f"course_{number}", (w, d))
+    course = graph.carry(course, graph.op("ScatterND", course, clock.slot, s))
+    # Rows of a weight belong to ages from the oldest on; its columns become rows here.
+    query = array(layer.space_query)[::-1].T / math.sqrt(w)
+    key = array(layer.space_key)[::-1].T
+    q, k = (graph.op("MatMul", clock.by_slot(graph, m, 0.0), course) for m in (query, key))
+    scores = graph.op("Gemm", q, k, transA=1)
+    return graph.op("Gemm", s, graph.op("Softmax", scores, axis=-1), transB=1)
 
 
 def softmax(x: Array) -> Array:

@@ -41,7 +41,9 @@ def causal_window(
     """
     config = network.config
     if config.spatial not in ("none", "frozen") or config.look_ahead:
-        raise ModelError("a window is built for networks without look-ahead and recursive mixing.")
+        raise ModelError(
+            "a window is built for networks without look-ahead whose mixing is none or frozen."
+        )
     w, n = config.window, config.n_out
     graph = Graph("causal_window")
     features = graph.input("features", (w, config.features))

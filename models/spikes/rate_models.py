@@ -165,22 +165,19 @@ class TrainedFolder:
         return Estimate(counts, behaviour)
 
     def attention(self, data: SpikeData) -> Floats | None:
-        """Return the mean over up to 1000 bins; a frozen matrix is the same in all of them."""
+        """Return the mean over up to 1000 bins."""
         network = self._trained.network
         if not isinstance(network, StreamingSTNDT) or network.config.spatial == "none":
             return None
         layer = network.layers[0]
         assert isinstance(layer, Layer)
-        if network.config.spatial == "frozen":
-            return np.asarray(layer.mix.detach().softmax(-1).double().numpy())
         fed = select_units(data.units, self.inputs, data.name)
         run = max(segment_runs(data.segment), key=len)[:1000]
-        state, total = network.start(), np.zeros(layer.mix.shape)
-        for t in run:
+        state, total = network.start(), np.zeros((network.config.n_out,) * 2)
+        for position, t in enumerate(run):
             state = network.step(torch.from_numpy(data.counts[t, fed]), state)[2]
-            matrix = (layer.mix + layer.gain * state.gram[0]).softmax(-1)
-            total = total + matrix.detach().double().numpy()
-        return np.asarray(total / len(run))
+            total += layer.spatial_matrix(state, 0, position).detach().double().numpy()
+        return total / len(run)
 
 
 _OUTPUTS = {"rates", "behaviour"}

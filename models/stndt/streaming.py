@@ -7,8 +7,8 @@ by a neuron x neuron matrix, and a linear head gives log rates. What differs mak
 * temporal attention is causal over a band of `window` bins, with a learned bias per head and age
   (started as ALiBi, Press et al., ICLR 2022) in place of absolute positions, so that keys and
   values of past bins never change and can be cached;
-* the spatial matrix is constant (`frozen`) or carried along (`recursive`); `exact` recomputes it
-  from a trailing window as the paper does and exists for comparison only;
+* the spatial matrix is constant (`frozen`), carried along (`recursive`), or computed as the paper
+  does (`exact`), where the token of a neuron is its course over the last `window` bins;
 * counts enter with exponential averages of several time constants, and both also reach the heads
   directly: the network starts from what a Poisson GLM on smoothed spikes can do.
 
@@ -24,7 +24,8 @@ Features (state `average`, (taus, n_in), starts at 0)::
     f       = concat(v, average row 0, row 1, ...)                           (F,)
     z       = f embed.weight^T + embed.bias                                  (d,)
 
-Each layer (states `key`, `value`, (W, E), and, for recursive mixing, `gram`, (d, d); start 0)::
+Each layer (states `key`, `value`, (W, E); `gram`, (d, d), for recursive, and `course`, (W, d), for
+exact mixing; start 0)::
 
     s       = LayerNorm(z)                                                   eps 1e-5
     q, k, v = split(s qkv.weight^T + qkv.bias)                               (E,) each
@@ -35,6 +36,8 @@ Each layer (states `key`, `value`, (W, E), and, for recursive mixing, `gram`, (d
     s       = LayerNorm(z)                     mixing other than `none`
     frozen:     A = softmax_rows(mix)
     recursive:  gram = g gram + (1 - g) s^T s;  A = softmax_rows(mix + gain gram);  g = sigmoid(.)
+    exact:      course[slot] = s;  Q = course[of age W-1 .. 0]^T query,  K likewise    (d, W)
+                A = softmax_rows(Q K^T / sqrt(W))
     z       = z + A s                          as a row: s A^T
     s       = LayerNorm(z)
     z       = z + relu(s up.weight^T + up.bias) down.weight^T + down.bias
@@ -54,7 +57,7 @@ first K outputs of a segment describe nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -125,6 +128,8 @@ class StreamingState:
         (layers, window, heads * head_width), ring buffers.
     gram
         (layers, n_out, n_out), or (layers, 0, 0) unless mixing is recursive.
+    course
+        (layers, window, n_out), a ring buffer, or (layers, 0, 0) unless mixing is exact.
     delayed
         (look_ahead, features), oldest first.
     """
@@ -134,6 +139,7 @@ class StreamingState:
     key: Tensor
     value: Tensor
     gram: Tensor
+    course: Tensor
     delayed: Tensor
 
 
@@ -244,11 +250,10 @@ class Layer(nn.Module):
         matrix = (scores / math.sqrt(w)).softmax(-1)
         return (matrix @ s[..., None])[..., 0]
 
-    def step(
-        self, z: Tensor, position: int, key: Tensor, value: Tensor, gram: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Run one bin; z is (n_out,). Writes key and value in place, returns z and the new gram."""
-        c = self.config
+    def step(self, z: Tensor, state: StreamingState, number: int) -> Tensor:
+        """Run one bin; z is (n_out,). Writes the parts of this layer in place."""
+        c, position = self.config, state.position
+        key, value = state.key[number], state.value[number]
         q, k, v = self.qkv(self.norm_time(z)).chunk(3)
         slot = position % c.window
         key[slot], value[slot] = k, v
@@ -261,13 +266,28 @@ class Layer(nn.Module):
         z = z + self.out(mixed)
         if c.spatial != "none":
             s = self.norm_space(z)
-            matrix: Tensor = self.mix
-            if c.spatial == "recursive":
+            if c.spatial == "exact":
+                state.course[number, slot] = s
+            elif c.spatial == "recursive":
                 forget = self.forget.sigmoid()
-                gram = forget * gram + (1 - forget) * torch.outer(s, s)
-                matrix = self.mix + self.gain * gram
-            z = z + matrix.softmax(-1) @ s
-        return z + self._feed(self.norm_hidden(z)), gram
+                state.gram[number].mul_(forget).add_((1 - forget) * torch.outer(s, s))
+            z = z + self.spatial_matrix(state, number, position) @ s
+        return z + self._feed(self.norm_hidden(z))
+
+    def spatial_matrix(self, state: StreamingState, number: int, position: int) -> Tensor:
+        """Return how neurons attend to each other at the bin `position`, (n_out, n_out).
+
+        The state is that after the bin; mixing is not `none`. Each row sums to one.
+        """
+        c = self.config
+        if c.spatial == "frozen":
+            return self.mix.softmax(-1)
+        if c.spatial == "recursive":
+            return (self.mix + self.gain * state.gram[number]).softmax(-1)
+        oldest_first = (position + 1 + torch.arange(c.window)) % c.window
+        tokens = state.course[number, oldest_first].T
+        scores = (tokens @ self.space_query) @ (tokens @ self.space_key).T
+        return (scores / math.sqrt(c.window)).softmax(-1)
 
 
 class StreamingSTNDT(nn.Module):
@@ -350,12 +370,14 @@ class StreamingSTNDT(nn.Module):
         c = self.config
         width = c.n_out if c.spatial == "recursive" else 0
         ring = (c.layers, c.window, c.heads * c.head_width)
+        course = (c.window, c.n_out) if c.spatial == "exact" else (0, 0)
         return StreamingState(
             position=0,
             average=torch.zeros(len(c.taus), c.n_in),
             key=torch.zeros(ring),
             value=torch.zeros(ring),
             gram=torch.zeros(c.layers, width, width),
+            course=torch.zeros(c.layers, *course),
             delayed=torch.zeros(c.look_ahead, c.features),
         )
 
@@ -363,30 +385,20 @@ class StreamingSTNDT(nn.Module):
     def step(self, counts: Tensor, state: StreamingState) -> tuple[Tensor, Tensor, StreamingState]:
         """Run one bin: counts (n_in,) to log_counts (n_out,), behaviour and the next state.
 
-        The ring buffers of `state` are written in place.
-
-        Raises
-        ------
-        ValueError
-            The network mixes over neurons in the `exact` way, which has no step.
+        The states of the layers are written in place.
         """
         c = self.config
-        if c.spatial == "exact":
-            raise ValueError("exact spatial attention is for comparison and cannot be stepped")
         v = self.scales.standardise(counts)
         decay = self._decay(v)[:, None]
         average = decay * state.average + (1 - decay) * v
         f = torch.cat([v, average.flatten()])
         z = self.embed(f)
-        gram = state.gram.clone()
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
-            z, gram[i] = layer.step(z, state.position, state.key[i], state.value[i], gram[i])
+            z = layer.step(z, state, i)
         queue = torch.cat([state.delayed, f[None]])
         y = self.head(torch.cat([self.norm(z), queue[0]]))
-        following = StreamingState(
-            state.position + 1, average, state.key, state.value, gram, queue[1:]
-        )
+        following = replace(state, position=state.position + 1, average=average, delayed=queue[1:])
         return y[: c.n_out], self.scales.physical(y[c.n_out :]), following
 
 

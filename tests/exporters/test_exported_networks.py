@@ -82,7 +82,7 @@ def full_run(network: torch.nn.Module, fed: np.ndarray) -> tuple[np.ndarray, np.
     return log_counts[0].exp().numpy() / WIDTH_S, behaviour[0].numpy()
 
 
-@pytest.mark.parametrize("spatial", ["none", "frozen", "recursive"])
+@pytest.mark.parametrize("spatial", ["none", "frozen", "recursive", "exact"])
 @pytest.mark.parametrize("head_width", [2, 5])
 @pytest.mark.parametrize("look_ahead", [0, 2])
 def test_the_exported_step_is_the_full_causal_run_from_cold_and_after_the_window_has_wrapped(
@@ -162,11 +162,6 @@ def test_nothing_is_written_when_step_and_full_run_disagree(tmp_path: Path) -> N
         export_network(network, description(), counts(), path)
     assert path.read_bytes() == b"an older file"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_network_without_a_streaming_form_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no streaming step"):
-        export_network(streaming(spatial="exact"), description(), counts(), tmp_path / "m.onnx")
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def _network(**settings: object) -> StreamingSTNDT:
     return network
 
 
-@pytest.mark.parametrize("spatial", ["none", "frozen", "recursive"])
+@pytest.mark.parametrize("spatial", ["none", "frozen", "recursive", "exact"])
 @pytest.mark.parametrize("look_ahead", [0, 3])
 @torch.no_grad()
 def test_a_step_equals_the_full_causal_run_at_every_bin_cold_wrapped_and_across_segments(
@@ -78,9 +78,3 @@ def test_hidden_entries_do_not_reach_the_output() -> None:
     torch.testing.assert_close(
         network(changed, segment, keep)[0], network(counts, segment, keep)[0]
     )
-
-
-def test_exact_spatial_attention_refuses_to_be_stepped() -> None:
-    network = _network(spatial="exact")
-    with pytest.raises(ValueError, match="cannot be stepped"):
-        network.step(torch.zeros(5), network.start())
