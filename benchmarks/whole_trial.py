@@ -65,6 +65,7 @@ def run(
     counts drawn anew from the teacher's rates, and that one teaches itself once more beside the
     masked loss of the real counts. Its rates at last teach the causal networks, the same way.
     """
+    torch.set_num_threads(1)
     recording = load_recording(data)
     if recording.true_rates is None or recording.width_s is None:
         raise ConfigError(f"{data} has no true rates in bins, so nothing can be compared.")
