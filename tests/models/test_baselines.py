@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from models.spikes import metrics
 from models.spikes.baselines.glm import fit_glm
@@ -32,7 +33,11 @@ def session():
 @pytest.fixture(scope="module")
 def fitted(session):
     counts, behaviour, segment = (part[:TRAIN] for part in session)
+    # Threads that wait for each other on a busy machine take minutes for this.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     mlp = fit_mlp(counts, behaviour, segment, VALIDATION, seed=0)
+    torch.set_num_threads(threads)
     return {
         "glm": fit_glm(counts[:, 2:], counts[:, :2], segment, VALIDATION),
         "smoothing": fit_smoothing(counts, segment, VALIDATION),
