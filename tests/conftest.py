@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from stream.vision.layouts import KINECT_20
+from stream.vision.skeleton_files import SkeletonClip, save_clip
 
 _REAL = Path(__file__).parents[2] / "shared" / "data"
 
@@ -19,3 +25,38 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return _REAL
+
+
+def _write_clips(folder: Path, each: int) -> Path:
+    random = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    body = random.standard_normal((20, 3)) * 0.3 + [0, 1, 3]
+    t = np.linspace(0, np.pi, 20)
+    for movement, joint in (("wave", "right_hand"), ("kick", "left_foot"), ("bend", "head")):
+        for number in range(each):
+            joints = np.repeat(body[None], 20, 0)
+            joints[:, KINECT_20.index(joint), 1] += 0.6 * np.sin(t)
+            joints += 0.003 * random.standard_normal(joints.shape)
+            name = f"{movement}-{number:02}"
+            clip = SkeletonClip(name, joints.astype(np.float32), KINECT_20, np.arange(20) / 20)
+            save_clip(clip, folder / f"{name}.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_clips() -> Callable[[Path, int], Path]:
+    """Return what writes so many clips (20 frames at 20 Hz) of `wave`, `kick` and `bend` each."""
+    return _write_clips
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Return what waits until something holds, and fails after a minute."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < end, "it took more than a minute"
+            time.sleep(0.02)
+
+    return wait
