@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 
 from stream.vision.layouts import KINECT_20
 from stream.vision.skeleton_files import SkeletonClip, save_clip
+
+# Whoever started the tests in the background had Ctrl-C ignored, and what they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _REAL = Path(__file__).parents[2] / "shared" / "data"
 
