@@ -27,10 +27,10 @@ def label(
     rate: Annotated[
         str | None, typer.Option(help="Frames a second of clips without times, such as '30 Hz'.")
     ] = None,
-    updates: Annotated[int, typer.Option(min=1, help="Optimiser steps of a round.")] = 300,
+    updates: Annotated[int, typer.Option(min=1, help="Optimiser steps of a round.")] = 200,
     pretraining: Annotated[
         int, typer.Option(min=0, help="Optimiser steps before the first label.")
-    ] = 300,
+    ] = 200,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Label a few clips that the system picks, in a browser, and get a recogniser.

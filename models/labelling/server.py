@@ -143,8 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self) -> None:
         session = self.server.session
         if self._route == "/api/state":
-            since = (self._query.get("since") or ["-1"])[0]
-            state = session.state(int(since) if since.isdecimal() else -1)
+            since = _number((self._query.get("since") or [""])[0])
+            state = session.state(-1 if since is None else since)
             if state is None:
                 self._send(HTTPStatus.NO_CONTENT, "", b"")
             else:
@@ -163,16 +163,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self._route not in _ACTIONS:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is nothing at this address.")
         kind, act = _ACTIONS[self._route]
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
+        length = _number(self.headers.get("Content-Length", ""))
+        if length is None:
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a request must state its length.")
-        if int(length) > _MAX_BODY:
+        if length > _MAX_BODY:
             raise _RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"a request of {length[:20]} bytes is too long; {_MAX_BODY} are read.",
+                f"a request of {length} bytes is too long; {_MAX_BODY} are read.",
             )
         try:
-            ask = msgspec.json.decode(self.rfile.read(int(length)), type=kind)
+            ask = msgspec.json.decode(self.rfile.read(length), type=kind)
         except msgspec.MsgspecError as error:
             raise _RefusedError(
                 HTTPStatus.BAD_REQUEST, f"a request cannot be read ({error})."
@@ -225,10 +225,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _range(text: str, size: int) -> tuple[int, int]:
     """Return first and last byte that a browser asks for; all of them if it asks otherwise."""
-    first, dash, last = text.removeprefix("bytes=").partition("-")
-    if not (text.startswith("bytes=") and dash and first.isdecimal() and int(first) < size):
+    begin, dash, end = text.removeprefix("bytes=").partition("-")
+    first, last = _number(begin), _number(end)
+    if not (text.startswith("bytes=") and dash) or first is None or first >= size:
         return 0, size - 1
-    return int(first), min(int(last), size - 1) if last.isdecimal() else size - 1
+    return first, size - 1 if last is None else max(first, min(last, size - 1))
+
+
+def _number(text: str) -> int | None:
+    """Read a whole number of up to 18 digits, None if it is none."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
 
 
 def _clip(session: Session, name: str) -> dict[str, Any]:

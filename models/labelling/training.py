@@ -16,7 +16,7 @@ from models.labelling.clips import Clips
 from models.labelling.store import save_arrays
 from models.sesar.augment import Augmentation, Sampler
 from models.sesar.dataset import IGNORED, Sequences
-from models.sesar.few_labels import reduced
+from models.sesar.few_labels import classify, reduced
 from models.sesar.network import Sesar, SesarConfig
 from models.sesar.objectives import ClipLoss
 from models.sesar.plots import latents
@@ -101,7 +101,9 @@ class Lesson:
 def train_round(folder: Path, clips: Clips, lesson: Lesson, report: Report) -> dict[str, Any]:
     """Train a recogniser on the labels at hand, measure it on those held out, write its folder.
 
-    Each round begins at the encoder that saw no labels, so that rounds differ in labels only.
+    Each round begins at the encoder that saw no labels, so that rounds differ in labels only. Half
+    of what it learns from are labels, half are what they say of all learnable clips, by
+    `models.sesar.few_labels.classify`.
 
     Returns
     -------
@@ -112,10 +114,9 @@ def train_round(folder: Path, clips: Clips, lesson: Lesson, report: Report) -> d
     number = {name: i for i, name in enumerate(lesson.classes)}
     at = np.array([clips.index(clip) for clip in lesson.labels], np.int64)
     label = np.array([number.get(name, IGNORED) for name in lesson.labels.values()], np.int64)
-    learned, held_out = (
-        replace(clips.sequences.select(at[part]), label=label[part])
-        for part in (~clips.held_out[at], clips.held_out[at])
-    )
+    out = clips.held_out[at]
+    held_out = replace(clips.sequences.select(at[out]), label=label[out])
+    taught = _spread(clips, np.asarray(lesson.encoder["latents"]), at[~out], label[~out])
     torch.manual_seed(0)
     committee = Committee(SesarConfig(len(lesson.classes), lesson.effort.hidden), 1)
     (network,) = committee.members
@@ -123,13 +124,13 @@ def train_round(folder: Path, clips: Clips, lesson: Lesson, report: Report) -> d
     weights = {name: torch.from_numpy(lesson.encoder[name]) for name in names}
     network.load_state_dict(network.state_dict() | weights)
     settings = _paced(TrainingSettings(batch=_BATCH), lesson.effort.updates)
-    loss = ClipLoss(learned, settings.batch, Augmentation())
+    loss = ClipLoss(taught, settings.batch, Augmentation())
     fit(network, loss, settings, on_progress=_reported(report, "learning from the labels"))
     committee.eval()
     right = 0
     if len(held_out):
         right = int((_at_the_end(committee, held_out).argmax(1) == held_out.label).sum())
-    counts = {"labels": len(learned), "held_out": len(held_out), "right": right}
+    counts = {"labels": int((~out).sum()), "held_out": len(held_out), "right": right}
     card = Card(
         system=SYSTEM,
         network=config_of(committee),
@@ -151,6 +152,19 @@ def train_round(folder: Path, clips: Clips, lesson: Lesson, report: Report) -> d
     learnable = clips.sequences.select(clips.learnable)
     save_arrays(folder / "likely.npz", {"probabilities": _at_the_end(committee, learnable)})
     return counts
+
+
+def _spread(
+    clips: Clips, latents_of: NDArray[np.float64], at: NDArray[np.int64], label: NDArray[np.int64]
+) -> Sequences:
+    """Return all learnable clips with a guessed label, and as often those `at` with their own."""
+    rows = np.searchsorted(clips.learnable, at)
+    guess = classify(latents_of, latents_of, rows, label, int(label.max()) + 1).argmax(1)
+    often = -(-len(guess) // len(at))
+    chosen = np.concatenate([clips.learnable, np.tile(at, often)])
+    return replace(
+        clips.sequences.select(chosen), label=np.concatenate([guess, np.tile(label, often)])
+    )
 
 
 def _paced(settings: TrainingSettings, updates: int) -> TrainingSettings:

@@ -87,6 +87,7 @@ def shown(page, other_than: str = "") -> str:
 
 
 def test_somebody_labels_by_keys_trains_and_gets_a_model_file(page, served) -> None:
+    expect(page.locator("#counts")).to_contain_text("18 clips")
     for name in ("wave", "kick", "bend"):
         page.keyboard.press("+")
         page.keyboard.type(name)
@@ -98,6 +99,7 @@ def test_somebody_labels_by_keys_trains_and_gets_a_model_file(page, served) -> N
         before = shown(page, before)
         page.keyboard.press(str(1 + ("wave", "kick", "bend").index(before[:4])))
     expect(page.locator("#counts")).to_contain_text("10 labelled")
+    expect(page.locator("#since")).to_have_text("10 new labels")
     page.get_by_role("button", name="Train").click()
     expect(page.locator("#work")).to_be_visible()
     expect(page.locator("#accuracy")).to_contain_text("of 2 held-out labels")
@@ -128,11 +130,13 @@ def test_the_skeleton_moves_and_turns(page) -> None:
 def test_undo_reload_and_a_second_window_lose_nothing(page, browser, served) -> None:
     with contextlib.suppress(ConfigError):
         served.session.add_class("wave")
+    expect(page.locator("#classes button").first).to_be_visible()
     first = shown(page)
     count = served.session.state()["labels"]
     other = browser.new_page()
     other.goto(served.url)
     assert shown(other) == first
+    expect(other.locator("#classes button").first).to_be_visible()
     page.keyboard.press("1")
     second = shown(page, first)
     other.keyboard.press("1")

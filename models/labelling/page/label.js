@@ -188,7 +188,7 @@ function showLearning() {
       ` (95 % interval ${percent(last.low)} to ${percent(last.high)}).`;
   }
   const fresh = state.labels - (last ? last.labels + last.held_out : 0);
-  $("since").textContent = fresh > 0 ? `${fresh} new labels since the last round` : "";
+  $("since").textContent = fresh > 0 ? `${fresh} new labels` : "";
   const job = state.job;
   $("work").hidden = !job;
   if (job) {

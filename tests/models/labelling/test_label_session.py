@@ -266,6 +266,7 @@ def test_who_has_no_token_or_comes_from_elsewhere_is_refused(
     ("path", "body", "status"),
     [
         ("/api/class", b"x" * 5000, 413),
+        ("/api/class", b"[" * 4000, 400),
         ("/api/class", b'{"name": 3}', 400),
         ("/api/class", b'{"name": "a", "more": 1}', 400),
         ("/api/class", b"\xff", 400),
@@ -289,11 +290,16 @@ def test_nothing_but_the_page_can_be_read(server: LabelServer) -> None:
     assert ask(server, "GET", "/api/clip?name=..")[0] == 404
 
 
-def test_an_endless_or_unstated_body_is_not_read(server: LabelServer) -> None:
+@pytest.mark.parametrize(
+    "header", [("Transfer-Encoding", "chunked"), ("Content-Length", "9" * 5000)]
+)
+def test_an_endless_or_unstated_body_is_not_read(
+    server: LabelServer, header: tuple[str, str]
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     connection.putrequest("POST", "/api/class")
     connection.putheader("X-Token", server.token)
-    connection.putheader("Transfer-Encoding", "chunked")
+    connection.putheader(*header)
     connection.endheaders()
     assert connection.getresponse().status == 411
     connection.close()
