@@ -17,7 +17,7 @@ from stream.errors import ConfigError, InnervateError, MissingExtraError
 
 # In the order in which a newcomer needs them; commands of other packages follow.
 _ORDER = (
-    "demo", "import", "train", "evaluate", "export", "run", "check", "nodes", "inspect",
+    "demo", "import", "train", "evaluate", "export", "label", "run", "check", "nodes", "inspect",
     "recover", "fetch", "bench", "doctor", "schema",
 )  # fmt: skip
 _HELP = {
@@ -26,6 +26,7 @@ _HELP = {
     "train": "Train a model on a recording.",
     "evaluate": "Measure a trained model and the baselines beside it.",
     "export": "Write a trained model as one verified .onnx file.",
+    "label": "Label a few clips in a browser and get a recogniser of actions.",
     "run": "Run a pipeline live.",
     "check": "Validate a pipeline file without starting anything.",
     "nodes": "List the nodes there are, with their settings.",

@@ -27,8 +27,8 @@ def test_help_names_every_command() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "import", "train", "evaluate", "export", "run", "check", "nodes", "inspect",
-     "recover", "fetch", "doctor", "schema"],
+    ["demo", "import", "train", "evaluate", "export", "label", "run", "check", "nodes",
+     "inspect", "recover", "fetch", "doctor", "schema"],
 )  # fmt: skip
 def test_every_command_explains_itself(command: str) -> None:
     done = innervate(command, "--help")
