@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stream.errors import ConfigError, InnervateError
-from stream.spikes.files import file_sha256
+from stream.files import file_sha256
 
 SERVER = "https://api.dandiarchive.org/api"
 TIMEOUT_S = 30.0

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import RecordingError
+from stream.files import MAX_BYTES, check_there, file_sha256, first_line
 from stream.spikes.checks import check_recording, whole_counts
-from stream.spikes.files import MAX_BYTES, check_there, file_sha256, first_line
 from stream.spikes.recording import Recording
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import MissingExtraError, RecordingError
+from stream.files import first_line
 from stream.spikes.checks import check_recording, whole_counts
-from stream.spikes.files import first_line
 from stream.spikes.recording import Floats, Recording, Series, segment_bounds_ns
 from stream.units import format_seconds
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import ConfigError, MissingExtraError, RecordingError
-from stream.spikes.files import MAX_BYTES, check_there, first_line
+from stream.files import MAX_BYTES, check_there, first_line
 from stream.spikes.mapping import Binary, File
 from stream.spikes.npz import npz_arrays
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from operator import itemgetter
@@ -13,12 +12,13 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from stream.errors import ConfigError
 from stream.node import Context, StreamSpec
+from stream.paced import Loop, PacedSettings, PacedSource, Timed, laps
 from stream.packet import Packet
-from stream.spikes.paced import PacedSettings, PacedSource, Timed, spike_packet
+from stream.spikes.packets import spike_packet
 from stream.spikes.recording import Floats, Recording, Series, segment_bounds_ns
 from stream.spikes.selection import select_units
 from stream.units import Seconds, format_seconds, to_ns
@@ -27,19 +27,11 @@ CHUNK_S = 0.001
 MAX_BEHAVIOUR_HZ = 1000.0
 
 
-def _loop(value: object) -> object:
-    if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
-        return value
-    raise ValueError(f"expected true, false or a number of laps from 1, found {value!r}")
-
-
 class ReplaySettings(PacedSettings):
     """Settings of `spikes.replay`."""
 
     file: Path = Field(description="recording: NWB, or NumPy .npz with binned counts")
-    loop: Annotated[bool | int, BeforeValidator(_loop)] = Field(
-        False, description="true for ever, or how many times in all"
-    )
+    loop: Loop = False
     start: Seconds | None = Field(
         None, description="begin here on the clock of the recording; its beginning by default"
     )
@@ -110,12 +102,12 @@ class SpikesReplay(PacedSource[ReplaySettings]):
         """Read the recording and lay it out in arrays."""
         super().open(context)
         recording = self._load()
-        loop = self.settings.loop
-        laps = None if loop is True else int(loop) or 1
         for name, signal in _signals(recording, _Stretches(recording)).items():
             if signal.every > 1:
                 context.counters.note(f"{name}_thinned_by", signal.every)
-        self.pace(play(recording, self.settings.chunk or CHUNK_S, laps, context.linked))
+        self.pace(
+            play(recording, self.settings.chunk or CHUNK_S, self.settings.loop, context.linked)
+        )
 
     def _load(self) -> Recording:
         from stream.spikes.nwb import load_recording
@@ -197,7 +189,7 @@ def take_units(recording: Recording, names: tuple[str, ...], where: str) -> Reco
 def play(
     recording: Recording,
     chunk_s: float = CHUNK_S,
-    laps: int | None = 1,
+    loop: bool | int = False,
     outputs: Collection[str] | None = None,
 ) -> Iterator[Timed]:
     """Yield everything in a recording as packets, in the order in which it existed.
@@ -206,7 +198,7 @@ def play(
     with it. Counts come bin by bin, behaviour sample by sample (at most 1000 a second, evenly
     thinned above that), and known rates that are sampled regularly with the span for which they
     hold. Time between segments that was not observed is skipped. In every further lap the clock
-    goes on and the segments are new ones; None for no end. Beside the main one, only what `outputs`
+    goes on and the segments are new ones. Beside the main one, only what `outputs`
     names is made; None for all.
     """
     stretches = _Stretches(recording)
@@ -217,7 +209,7 @@ def play(
     )
     signals = _signals(recording, stretches).items()
     tracks = (main, *(s for name, s in signals if outputs is None or name in outputs))
-    for lap in itertools.count() if laps is None else range(laps):
+    for lap in laps(loop):
         yield from heapq.merge(*(track.play(lap) for track in tracks), key=itemgetter(0))
 
 

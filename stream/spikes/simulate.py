@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from stream.node import Context, StreamSpec
+from stream.paced import PacedSettings, PacedSource, Timed
 from stream.packet import Packet
-from stream.spikes.paced import PacedSettings, PacedSource, Timed, spike_packet
+from stream.spikes.packets import spike_packet
 from stream.spikes.simulation import GRID_NS, GRID_S, Block, Population, Simulation
 from stream.units import Hertz, Seconds, to_ns
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import ConfigError, MissingExtraError, RecordingError
-from stream.spikes.files import check_there, first_line
+from stream.files import check_there, first_line
 from stream.spikes.npz import npz_arrays
 from stream.vision.layouts import KINECT_20, UTD_MHAD_20, Layout, layout, reorder
 

@@ -11,11 +11,10 @@ from pydantic import Field
 
 from stream.errors import ConfigError
 from stream.node import Context, StreamSpec
+from stream.paced import Loop, PacedSettings, PacedSource, Timed, laps
 from stream.packet import Packet
-from stream.spikes.paced import PacedSettings, PacedSource, Timed
 from stream.units import Hertz, to_ns
 from stream.vision.keypoints import METRES
-from stream.vision.laps import Loop, laps
 from stream.vision.skeleton_files import SkeletonClip, load_clips
 
 _REGULAR = 0.01
@@ -31,7 +30,7 @@ class SkeletonsReplaySettings(PacedSettings):
         gt=0,
         description="frames a second; by default the recorded times, where there are any",
     )
-    loop: Loop = Field(False, description="true for ever, or how many times in all")
+    loop: Loop = False
 
 
 class SkeletonsReplay(PacedSource[SkeletonsReplaySettings]):

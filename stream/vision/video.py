@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import Field
 
 from stream.errors import ConfigError, RecordingError
+from stream.files import file_sha256
 from stream.node import Context, StreamSpec
-from stream.packet import Packet
-from stream.spikes.files import file_sha256
-from stream.spikes.paced import PacedSettings, PacedSource, Timed
+from stream.paced import Loop, PacedSettings, PacedSource, Timed, laps
 from stream.units import Seconds, format_seconds, to_ns
 from stream.vision.frames import frame_packet, frame_spec
-from stream.vision.laps import Loop, laps
 from stream.vision.video_file import VideoFile
 
 
@@ -24,7 +21,7 @@ class VideoSettings(PacedSettings):
 
     file: Path = Field(description="video that OpenCV can read, such as .mp4, .mkv or .avi")
     start: Seconds = Field(0.0, ge=0, description="begin here on the clock of the file")
-    loop: Loop = Field(False, description="true for ever, or how many times in all")
+    loop: Loop = False
 
 
 class Video(PacedSource[VideoSettings]):
@@ -37,6 +34,8 @@ class Video(PacedSource[VideoSettings]):
     use = "video"
     summary = "frames of a video file, in real time or at any speed"
     Settings = VideoSettings
+    # Many large frames would fill the memory and keep the process busy.
+    batch = 1
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
         """Return what the file holds.
@@ -63,17 +62,6 @@ class Video(PacedSource[VideoSettings]):
         super().open(context)
         self._file = VideoFile(self.settings.file)
         self.pace(self._play())
-
-    def tick(self) -> Iterable[Packet]:
-        """Send the next frame if it is due."""
-        if self.settings.speed != "max":
-            return super().tick()
-        # One at a time: many large frames would fill the memory and keep the process busy.
-        if self.due_ns() is None or self._next is None:
-            return ()
-        packet, self._next = self._next[1], None
-        packet.t_ns = time.monotonic_ns()
-        return (packet,)
 
     def _play(self) -> Iterator[Timed]:
         file, start_s = self._file, self.settings.start

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stream.errors import RecordingError
-from stream.spikes.files import check_there
+from stream.files import check_there
 from stream.units import to_ns
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2

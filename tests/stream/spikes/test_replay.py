@@ -224,7 +224,7 @@ def test_time_that_was_not_observed_is_skipped_but_stays_on_the_clock():
         behaviour={},
         true_rates=None,
     )
-    timed = list(play(gap, 0.002, laps=2))
+    timed = list(play(gap, 0.002, loop=2))
     assert [due / MS for due, _ in timed] == [2, 4, 6, 7.5, 9.5, 11.5, 13.5, 15]
     assert [p.source_end_ns / MS for _, p in timed][:4] == [1002, 1008.5, 1010.5, 1012]
     assert [p.source_end_ns / MS for _, p in timed][4:] == [1014, 1020.5, 1022.5, 1024]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from stream.node import Context, NodeSettings, Source
 from stream.packet import Packet
 
 LATE_NS = 1_000_000
-# At speed `max` a tick hands over this many packets: fewer calls, and still time for all else.
-_BATCH = 64
 
 
 def _speed(value: object) -> object:
@@ -23,6 +20,25 @@ def _speed(value: object) -> object:
     if value == "max" or (number and 0 < value < float("inf")):  # type: ignore[operator]
         return value
     raise ValueError(f"expected a number above 0 (1 is real time) or 'max', found {value!r}")
+
+
+def _loop(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
+        return value
+    raise ValueError(f"expected true, false or a number of laps from 1, found {value!r}")
+
+
+Loop = Annotated[
+    bool | int,
+    BeforeValidator(_loop),
+    Field(description="true for ever, or how many times in all"),
+]
+"""The setting `loop` of what can be played again."""
+
+
+def laps(loop: bool | int) -> Iterable[int]:
+    """Return the numbers of the laps that a `Loop` asks for, from 0."""
+    return itertools.count() if loop is True else range(int(loop) or 1)
 
 
 class PacedSettings(NodeSettings):
@@ -48,6 +64,9 @@ class PacedSource(Source[P]):
     everything that is due follows in order and nothing is lost; packets more than 1 ms late are
     noted as `late_packets`, the worst as `worst_late_ms`.
     """
+
+    batch: ClassVar[int] = 64
+    """Packets that a tick hands over at speed `max`: few calls, and still time for all else."""
 
     def open(self, context: Context) -> None:
         """Start with no lateness on the books."""
@@ -81,7 +100,7 @@ class PacedSource(Source[P]):
         """Emit the next packet if it is due, at speed `max` the next few."""
         packets: list[Packet] = []
         paced = self.settings.speed != "max"
-        for _ in range(1 if paced else _BATCH):
+        for _ in range(1 if paced else self.batch):
             due_ns = self.due_ns()
             now_ns = time.monotonic_ns()
             if self._next is None or due_ns is None or due_ns > now_ns:
@@ -103,16 +122,3 @@ class PacedSource(Source[P]):
         self._worst_ns = max(self._worst_ns, late_ns)
         self.context.counters.note("late_packets", self._late_packets)
         self.context.counters.note("worst_late_ms", self._worst_ns / 1e6)
-
-
-def spike_packet(
-    times_ns: NDArray[np.int64], units: NDArray[np.int32], span_ns: tuple[int, int], segment: int
-) -> Packet:
-    """Make a `spikes` packet of spikes sorted by time; `t_ns` is left to `PacedSource`."""
-    data = np.empty((len(times_ns), 2), dtype=np.int64)
-    data[:, 0] = times_ns
-    data[:, 1] = units
-    return Packet(
-        kind="spikes", data=data, t_ns=0, source_ns=span_ns[0], source_end_ns=span_ns[1],
-        segment=segment,
-    )  # fmt: skip
