@@ -16,7 +16,8 @@ from exporters.model_writer import write_model
 from exporters.sesar import export_sesar, sesar_step
 from models.labelling.clips import Clips
 from models.sesar.augment import Sampler
-from models.sesar.trained import WEIGHTS, load_trained
+from models.sesar.trained import load_trained
+from models.trained_folder import WEIGHTS
 from stream.model_file import Score
 
 _STREAMS, _TICKS = 3, 200

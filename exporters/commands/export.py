@@ -18,15 +18,14 @@ from models.spikes.baselines.storing import BASELINES
 from models.spikes.evaluation import evaluate
 from models.spikes.gru import GRU
 from models.spikes.rate_models import load_model
-from models.spikes.trained import CARD, WEIGHTS, Card, load_trained
+from models.spikes.trained import Card, load_trained
 from models.stndt.streaming import StreamingSTNDT
+from models.trained_folder import CARD, MAX_CARD_BYTES, WEIGHTS
 from stream.errors import ConfigError
 from stream.model_file import Contract, Score
 from stream.spikes.nwb import load_recording
 from stream.spikes.recording import Recording, bin_recording
 from stream.spikes.selection import select_units
-
-_MAX_CARD_BYTES = 4 << 20
 
 
 def export(
@@ -107,7 +106,7 @@ class _AnyCard(msgspec.Struct):
 def _system(run: Path) -> str:
     """Return what system a folder's card names, nothing if there is no card."""
     path = run / CARD
-    if not path.is_file() or path.stat().st_size > _MAX_CARD_BYTES:
+    if not path.is_file() or path.stat().st_size > MAX_CARD_BYTES:
         return ""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_AnyCard).system

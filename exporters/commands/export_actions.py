@@ -10,7 +10,8 @@ from rich.console import Console
 from exporters.sesar import export_sesar
 from models.sesar.dataset import cross_view, load_ucla, load_utd, odd_subjects
 from models.sesar.evaluation import plain_streams
-from models.sesar.trained import WEIGHTS, load_trained
+from models.sesar.trained import load_trained
+from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError
 
 _STREAMS = 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -28,11 +27,11 @@ from models.sesar.evaluation import (
 from models.sesar.network import Sesar, SesarConfig
 from models.sesar.objectives import ContrastiveLoss, StreamLoss, projector
 from models.sesar.streams import StreamSettings
-from models.sesar.trained import CARD, SYSTEM, Card, Committee, Trained, config_of, save_trained
+from models.sesar.trained import SYSTEM, Card, Committee, Trained, config_of, save_trained
 from models.sesar.training import Progress, TrainingSettings, fit
+from models.trained_folder import claim_folder
 from stream.errors import ConfigError
 
-RECIPE = "recipe.json"
 _HELD_OUT_SHARE = 0.2
 _STREAMS = 60
 
@@ -104,8 +103,7 @@ def train_recogniser(
             "all sequences show the same person, so nothing says how others would be recognised;"
             " record at least two."
         )
-    note = {"data": about, "recipe": asdict(recipe)}
-    _claim_folder(folder, json.dumps(note, indent=1) + "\n", resume)
+    claim_folder(folder, {"data": about, "recipe": asdict(recipe)}, resume=resume)
     began = time.monotonic()
     some, others = by_subject(actions, held_out)
     some_background, other_background = by_subject(background, _every_fifth(background))
@@ -216,23 +214,3 @@ def score(
 
 def _every_fifth(sequences: Sequences) -> NDArray[np.int64]:
     return np.unique(sequences.subject)[:: round(1 / _HELD_OUT_SHARE)]
-
-
-def _claim_folder(folder: Path, text: str, resume: bool) -> None:
-    """Note in the folder what is trained there; refuse a folder with something else."""
-    path = folder / RECIPE
-    if (folder / CARD).exists():
-        raise ConfigError(f"{folder} holds a trained network already; choose another folder.")
-    if path.exists() and not resume:
-        raise ConfigError(
-            f"{folder} holds an unfinished training; go on with --resume, or choose another folder."
-        )
-    if path.exists() and path.read_text() != text:
-        raise ConfigError(
-            f"{folder} holds an unfinished training with other data or settings; give those of"
-            f" {path}, or choose another folder."
-        )
-    if resume and not path.exists():
-        raise ConfigError(f"{folder} holds no training to go on with; leave --resume out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)

@@ -11,12 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from models.sesar.network import PERIOD_S, Sesar, SesarConfig
-from stream.errors import ModelError
+from models.trained_folder import read_folder, write_folder
 
 SYSTEM = "sesar"
-CARD = "card.json"
-WEIGHTS = "weights.pt"
-_MAX_CARD_BYTES = 4 << 20
 
 
 class Card(msgspec.Struct, kw_only=True, frozen=True):
@@ -84,40 +81,18 @@ class Trained:
 
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write weights and card into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(trained.network.state_dict(), folder / WEIGHTS)
-    card = msgspec.json.encode(trained.card)
-    (folder / CARD).write_bytes(msgspec.json.format(card, indent=1) + b"\n")
+    write_folder(folder, trained.network.state_dict(), trained.card)
 
 
 def load_trained(folder: Path) -> Trained:
-    """Read a trained recogniser from its folder.
+    """Read a trained recogniser from its folder; see `read_folder`."""
+    return Trained(*read_folder(folder, Card, _committee, command="innervate train sesar"))
 
-    Raises
-    ------
-    ModelError
-        The folder holds none, an unfinished one, or files that do not fit each other.
-    """
-    path = folder / CARD
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise ModelError(
-            f"{folder} holds no trained network ({CARD} and {WEIGHTS}); if training was stopped,"
-            " finish it with 'innervate train sesar ... --resume'."
-        )
-    if path.stat().st_size > _MAX_CARD_BYTES:
-        raise ModelError(f"{path} is larger than a card can be; train again.")
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
-        config = msgspec.convert(card.network, SesarConfig)
-        network = Committee(config, card.members, card.temperature)
-        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
-    except Exception as error:  # torch raises many kinds on a damaged file
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{folder} holds no readable trained network ({reason}); train again."
-        ) from None
-    network.eval()
-    return Trained(network, card)
+
+def _committee(card: Card, weights: dict[str, Tensor]) -> Committee:
+    network = Committee(msgspec.convert(card.network, SesarConfig), card.members, card.temperature)
+    network.load_state_dict(weights)
+    return network
 
 
 def config_of(network: Committee) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,6 @@ from sklearn.metrics import r2_score
 from models.spikes.dataset import SpikeData, prepare
 from models.spikes.metrics import co_bps, oracle_fraction
 from models.spikes.trained import (
-    CARD,
     Card,
     Trained,
     config_of,
@@ -27,12 +25,11 @@ from models.spikes.trained import (
     save_trained,
 )
 from models.spikes.training import Progress, TrainingSettings, fit, infer
+from models.trained_folder import claim_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
-from stream.spikes.recording import Recording
 
 SYSTEMS = ("stndt", "gru")
-RECIPE = "recipe.json"
 _MAX_DRAWS_BYTES = 1 << 20
 
 
@@ -85,7 +82,8 @@ def train_system(
         The recording cannot be binned like this, or is too short.
     """
     recording = load_recording(file)
-    _claim_folder(folder, recording, recipe, resume)
+    note = {"recording": recording.name, "sha256": recording.sha256, "recipe": asdict(recipe)}
+    claim_folder(folder, note, resume=resume)
     began = time.monotonic()
     data = prepare(recording, recipe.width_s, recipe.behaviour or None)
     inputs = input_columns(data, recipe.held_out)
@@ -220,25 +218,3 @@ def held_out_units(text: str, recording: str) -> tuple[str, ...]:
             f" {number} (they count from 0)."
         )
     return there[int(number)]
-
-
-def _claim_folder(folder: Path, recording: Recording, recipe: Recipe, resume: bool) -> None:
-    """Note in the folder what is trained there; refuse a folder with something else."""
-    note = {"recording": recording.name, "sha256": recording.sha256, "recipe": asdict(recipe)}
-    text = json.dumps(note, indent=1) + "\n"
-    path = folder / RECIPE
-    if (folder / CARD).exists():
-        raise ConfigError(f"{folder} holds a trained network already; choose another folder.")
-    if path.exists() and not resume:
-        raise ConfigError(
-            f"{folder} holds an unfinished training; go on with --resume, or choose another folder."
-        )
-    if path.exists() and path.read_text() != text:
-        raise ConfigError(
-            f"{folder} holds an unfinished training with other data or settings; give those of"
-            f" {path}, or choose another folder."
-        )
-    if resume and not path.exists():
-        raise ConfigError(f"{folder} holds no training to go on with; leave --resume out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)

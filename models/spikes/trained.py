@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
+from torch import Tensor
 
 from models.spikes.baselines.storing import BASELINES, Baseline, from_tensors, to_tensors
 from models.spikes.gru import GRU, GRUConfig
 from models.stndt.streaming import StreamingConfig, StreamingSTNDT
-from stream.errors import ModelError
-
-CARD = "card.json"
-WEIGHTS = "weights.pt"
-_MAX_CARD_BYTES = 4 << 20
+from models.trained_folder import read_folder, write_folder
 
 
 class Card(msgspec.Struct, kw_only=True, frozen=True):
@@ -75,46 +71,24 @@ def make_network(system: str, config: dict[str, Any]) -> StreamingSTNDT | GRU:
 
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write weights and card into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     network = trained.network
     if isinstance(network, StreamingSTNDT | GRU):
-        torch.save(network.state_dict(), folder / WEIGHTS)
+        write_folder(folder, network.state_dict(), trained.card)
     else:
-        torch.save(to_tensors(network), folder / WEIGHTS)
-    card = msgspec.json.encode(trained.card)
-    (folder / CARD).write_bytes(msgspec.json.format(card, indent=1) + b"\n")
+        write_folder(folder, to_tensors(network), trained.card)
 
 
 def load_trained(folder: Path) -> Trained:
-    """Read a trained network from its folder.
+    """Read a trained network from its folder; see `read_folder`."""
+    return Trained(*read_folder(folder, Card, _network, command="innervate train"))
 
-    Raises
-    ------
-    ModelError
-        The folder holds none, an unfinished one, or files that do not fit each other.
-    """
-    path = folder / CARD
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise ModelError(
-            f"{folder} holds no trained network ({CARD} and {WEIGHTS}); if training was stopped,"
-            " finish it with 'innervate train ... --resume'."
-        )
-    if path.stat().st_size > _MAX_CARD_BYTES:
-        raise ModelError(f"{path} is larger than a card can be; train again.")
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
-        weights = torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu")
-        if card.system in BASELINES:
-            return Trained(from_tensors(card.system, weights), card)
-        network = make_network(card.system, card.network)
-        network.load_state_dict(weights)
-    except Exception as error:  # torch raises many kinds on a damaged file
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{folder} holds no readable trained network ({reason}); train again."
-        ) from None
-    network.eval()
-    return Trained(network, card)
+
+def _network(card: Card, weights: dict[str, Tensor]) -> StreamingSTNDT | GRU | Baseline:
+    if card.system in BASELINES:
+        return from_tensors(card.system, weights)
+    network = make_network(card.system, card.network)
+    network.load_state_dict(weights)
+    return network
 
 
 def config_of(network: StreamingSTNDT | GRU) -> dict[str, Any]:

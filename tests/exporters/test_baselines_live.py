@@ -17,7 +17,8 @@ from models.spikes.baselines.fitting import RATES
 from models.spikes.baselines.storing import BASELINES
 from models.spikes.evaluation import evaluate
 from models.spikes.rate_models import load_model
-from models.spikes.trained import WEIGHTS, load_trained
+from models.spikes.trained import load_trained
+from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError, ModelError, RecordingError
 from stream.model_file import read_contract
 from stream.spikes.nwb import load_recording, write_recording

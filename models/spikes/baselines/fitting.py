@@ -19,8 +19,9 @@ from models.spikes.baselines.smoothing import fit_smoothing
 from models.spikes.baselines.storing import Baseline
 from models.spikes.baselines.wiener import fit_wiener
 from models.spikes.dataset import SpikeData, prepare
-from models.spikes.recipe import RECIPE, input_columns
-from models.spikes.trained import CARD, Card, Trained, save_trained
+from models.spikes.recipe import input_columns
+from models.spikes.trained import Card, Trained, save_trained
+from models.trained_folder import CARD, RECIPE
 from stream.errors import ConfigError, RecordingError
 from stream.spikes.nwb import load_recording
 from stream.spikes.recording import Recording, bin_recording
