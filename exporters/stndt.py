@@ -308,9 +308,13 @@ def _mix_exact(graph: Graph, layer: Layer, number: int, clock: _Clock, s: str) -
     course = graph.state(f"course_{number}", (w, d))
     course = graph.carry(course, graph.op("ScatterND", course, clock.slot, s))
     # Rows of a weight belong to ages from the oldest on; its columns become rows here.
-    query = array(layer.space_query)[::-1].T / math.sqrt(w)
-    key = array(layer.space_key)[::-1].T
-    q, k = (graph.op("MatMul", clock.by_slot(graph, m, 0.0), course) for m in (query, key))
+    q, k = (
+        graph.op("Gemm", clock.by_slot(graph, array(m)[::-1].T, 0.0), course,
+                 graph.constant(array(bias).T))
+        for m, bias in (
+            (layer.space_query, layer.space_query_bias), (layer.space_key, layer.space_key_bias)
+        )
+    )  # fmt: skip
     scores = graph.op("Gemm", q, k, transA=1)
     return graph.op("Gemm", s, graph.op("Softmax", scores, axis=-1), transB=1)
 

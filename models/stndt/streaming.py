@@ -8,14 +8,16 @@ by a neuron x neuron matrix, and a linear head gives log rates. What differs mak
   (started as ALiBi, Press et al., ICLR 2022) in place of absolute positions, so that keys and
   values of past bins never change and can be cached;
 * the spatial matrix is constant (`frozen`), carried along (`recursive`), or computed as the paper
-  does (`exact`), where the token of a neuron is its course over the last `window` bins;
+  does (`exact`), where the token of a neuron is its course over the last `window` bins; queries and
+  keys are narrow, and learned biases in place of position codes tell the neurons apart;
 * counts enter with exponential averages of several time constants, and both also reach the heads
   directly: the network starts from what a Poisson GLM on smoothed spikes can do.
 
 Arithmetic of one bin
 ---------------------
-With d = n_out, widths n_in, F = (1 + taus) n_in, H heads of width dh, E = H dh, W = window, and
-p the number of bins since the segment began. All tensors are row vectors or 2-D.
+With d = n_out, widths n_in, F = (1 + taus) n_in, H heads of width dh, E = H dh, W = window, R the
+width of spatial queries and keys, and p the number of bins since the segment began. All tensors are
+row vectors or 2-D.
 
 Features (state `average`, (taus, n_in), starts at 0)::
 
@@ -36,8 +38,8 @@ exact mixing; start 0)::
     s       = LayerNorm(z)                     mixing other than `none`
     frozen:     A = softmax_rows(mix)
     recursive:  gram = g gram + (1 - g) s^T s;  A = softmax_rows(mix + gain gram);  g = sigmoid(.)
-    exact:      course[slot] = s;  Q = course[of age W-1 .. 0]^T query,  K likewise    (d, W)
-                A = softmax_rows(Q K^T / sqrt(W))
+    exact:      course[slot] = s;  tokens = course[of age W-1 .. 0]^T                  (d, W)
+                A = softmax_rows(Q K^T)    Q = tokens query + query_bias, K likewise   (d, R)
     z       = z + A s                          as a row: s A^T
     s       = LayerNorm(z)
     z       = z + relu(s up.weight^T + up.bias) down.weight^T + down.bias
@@ -69,6 +71,8 @@ from models.spikes.network import Scales, start_at_mean_rates
 Spatial = Literal["none", "frozen", "recursive", "exact"]
 
 _BLOCK = 64
+SPACE_WIDTH = 16
+"""Width of the queries and keys by which neurons attend to each other."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,11 @@ class Layer(nn.Module):
             self.forget = nn.Parameter(torch.tensor(3.0))
         if config.spatial == "exact":
             w = config.window
-            self.space_query = nn.Parameter(torch.randn(w, w) / w)
-            self.space_key = nn.Parameter(torch.randn(w, w) / w)
+            spread = 0.25 / math.sqrt(w)
+            self.space_query = nn.Parameter(spread * torch.randn(w, SPACE_WIDTH))
+            self.space_key = nn.Parameter(spread * torch.randn(w, SPACE_WIDTH))
+            self.space_query_bias = nn.Parameter(torch.zeros(d, SPACE_WIDTH))
+            self.space_key_bias = nn.Parameter(torch.zeros(d, SPACE_WIDTH))
 
     def forward(self, z: Tensor, segment: Tensor) -> Tensor:
         """Run whole stretches; z is (batch, bins, n_out), segment (batch, bins)."""
@@ -246,9 +253,11 @@ class Layer(nn.Module):
         seen = functional.pad(segment, (w - 1, 0), value=-1).unfold(1, w, 1)
         # Per bin, one token per neuron: its last `window` values, newest last.
         tokens = padded * (seen == segment[..., None])[:, :, None]
-        scores = (tokens @ self.space_query) @ (tokens @ self.space_key).transpose(-1, -2)
-        matrix = (scores / math.sqrt(w)).softmax(-1)
-        return (matrix @ s[..., None])[..., 0]
+        q, k = (tokens @ torch.cat([self.space_query, self.space_key], 1)).chunk(2, -1)
+        q, k = q + self.space_query_bias, k + self.space_key_bias
+        # Values as wide as queries let torch fuse the product, which never stores the matrix.
+        values = functional.pad(s[..., None], (0, SPACE_WIDTH - 1))
+        return functional.scaled_dot_product_attention(q, k, values, scale=1.0)[..., 0]
 
     def step(self, z: Tensor, state: StreamingState, number: int) -> Tensor:
         """Run one bin; z is (n_out,). Writes the parts of this layer in place."""
@@ -286,8 +295,9 @@ class Layer(nn.Module):
             return (self.mix + self.gain * state.gram[number]).softmax(-1)
         oldest_first = (position + 1 + torch.arange(c.window)) % c.window
         tokens = state.course[number, oldest_first].T
-        scores = (tokens @ self.space_query) @ (tokens @ self.space_key).T
-        return (scores / math.sqrt(c.window)).softmax(-1)
+        q = tokens @ self.space_query + self.space_query_bias
+        k = tokens @ self.space_key + self.space_key_bias
+        return (q @ k.T).softmax(-1)
 
 
 class StreamingSTNDT(nn.Module):
