@@ -26,9 +26,8 @@ from models.spikes.baselines.wiener import fit_wiener
 from models.spikes.dataset import prepare
 from models.spikes.evaluation import evaluate, for_fitting
 from models.spikes.rate_models import load_model
-from models.spikes.recipe import Recipe, held_out_units, train_system
+from models.spikes.recipe import SETTINGS, Recipe, held_out_units, train_system
 from models.spikes.simulated import coupled_population
-from models.spikes.training import TrainingSettings
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording, write_recording
 
@@ -74,11 +73,10 @@ def run(
         "conditions": {"seeds": seeds, "updates": updates, "cpus": os.cpu_count(), "threads": 1},
         "rows": rows,
     }
-    training = TrainingSettings() if updates is None else TrainingSettings(updates=updates)
     with console.status("") as status, tempfile.TemporaryDirectory() as made:
         for given in data:
             file = given if str(given) != COUPLED else _coupled(Path(made))
-            for row in _measure(task, file, behaviour, seeds, training):
+            for row in _measure(task, file, behaviour, seeds, updates):
                 rows.append({"recording": file.stem, **row})
                 figures = " ".join(f"{k} {row[k]:.4f}" for k in _FIGURES if k in row)
                 console.print(f"{file.stem} {row['model']} {_which(row)}: {figures}")
@@ -94,21 +92,21 @@ def _which(row: Row) -> str:
 
 
 def _measure(
-    task: str, file: Path, behaviour: str, seeds: int, training: TrainingSettings
+    task: str, file: Path, behaviour: str, seeds: int, updates: int | None
 ) -> Iterator[Row]:
     if task == "co-smoothing":
         name = load_recording(file).name
         for draw in range(N_DRAWS):
             held_out = held_out_units(f"{DRAWS}:{draw}", name)
             yield {"draw": draw, **_glm(file, held_out)}
-            for row in _networks(file, seeds, training, held_out=held_out):
+            for row in _networks(file, seeds, updates, held_out=held_out):
                 yield {"draw": draw, **row}
     elif task == "behaviour":
         yield from _decoders(file, behaviour, seeds)
-        yield from _networks(file, seeds, training, behaviour=behaviour)
+        yield from _networks(file, seeds, updates, behaviour=behaviour)
     elif task == "rates":
         yield _smoothing(file)
-        yield from _networks(file, seeds, training)
+        yield from _networks(file, seeds, updates)
     else:
         recording = load_recording(file)
         wants_draw = recording.true_rates is None
@@ -118,7 +116,7 @@ def _measure(
         )
         for value in values:
             for row in _networks(
-                file, seeds, training, held_out=held_out, systems=("stndt",),
+                file, seeds, updates, held_out=held_out, systems=("stndt",),
                 network={setting: value},
             ):  # fmt: skip
                 yield {**row, "model": f"stndt, {setting} {value}"}
@@ -133,7 +131,7 @@ def _coupled(folder: Path) -> Path:
 def _networks(
     file: Path,
     seeds: int,
-    training: TrainingSettings,
+    updates: int | None,
     *,
     held_out: tuple[str, ...] = (),
     behaviour: str = "",
@@ -143,13 +141,14 @@ def _networks(
     recording = load_recording(file)
     for system in systems:
         for seed in range(seeds):
+            settings = replace(SETTINGS[system], seed=seed)
             recipe = Recipe(
                 system=system,
                 width_s=recording.width_s or 0.02,
                 behaviour=behaviour,
                 held_out=held_out,
                 network=network or {},
-                training=replace(training, seed=seed),
+                training=settings if updates is None else replace(settings, updates=updates),
             )
             with tempfile.TemporaryDirectory() as folder:
                 began = time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,9 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from models.commands.options import bin_width_s
-from models.spikes.recipe import SYSTEMS, Recipe, held_out_units, train_system
+from models.spikes.recipe import SETTINGS, SYSTEMS, Recipe, held_out_units, train_system
 from models.spikes.trained import Card
-from models.spikes.training import Progress, TrainingSettings
+from models.spikes.training import Progress
 from stream.commands.output import make_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
@@ -78,7 +79,7 @@ def train(
         behaviour=behaviour,
         held_out=held_out_units(held_out, recording.name) if held_out else (),
         network=network,
-        training=TrainingSettings(**training),
+        training=replace(SETTINGS[system], **training),
     )
     console = Console()
     columns = (

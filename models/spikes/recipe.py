@@ -29,7 +29,9 @@ from models.trained_folder import claim_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 
-SYSTEMS = ("stndt", "gru")
+SETTINGS = {"stndt": TrainingSettings(updates=800), "gru": TrainingSettings()}
+"""How each system is trained unless told otherwise."""
+SYSTEMS = tuple(SETTINGS)
 _MAX_DRAWS_BYTES = 1 << 20
 
 
@@ -50,7 +52,7 @@ class Recipe:
     network
         Settings of the network that differ from its defaults.
     training
-        Settings of the training; its seed also draws the weights.
+        Settings of the training, such as those of `SETTINGS`; its seed also draws the weights.
     """
 
     system: str

@@ -31,8 +31,14 @@ class TrainingSettings:
         Bins at the start of a stretch without loss, unless their segment starts inside it.
     align
         Begin stretches at segment starts only, for trials of one length.
-    learning_rate, warm_up, weight_decay, clip
-        Of AdamW: peak rate, updates until it is reached, decay, largest norm of the gradient.
+    learning_rate, matrix_rate
+        Peak rate of AdamW, and of Muon for the matrices inside of attention layers.
+    warm_up
+        Updates until the peak rates are reached.
+    weight_decay
+        All matrices shrink by this times `learning_rate` an update, those of Muon as well.
+    clip
+        Largest norm of the gradient.
     hide_entries, hide_units
         Share of input entries, and of whole units in a stretch, that are hidden and predicted.
     rates_weight, behaviour_weight
@@ -51,6 +57,7 @@ class TrainingSettings:
     skip: int = 8
     align: bool = False
     learning_rate: float = 1.5e-3
+    matrix_rate: float = 0.02
     warm_up: int = 100
     weight_decay: float = 1.0
     clip: float = 1.0
@@ -189,9 +196,8 @@ def fit(
 
 
 class _Run:
-    """Where a training stands: weights and their average, optimiser, the best so far."""
+    """Where a training stands: weights and their average, optimisers, the best so far."""
 
-    _PARTS = ("network", "averaged", "optimiser", "schedule")
     _VALUES = ("kept", "best_loss", "best_update", "update", "running_loss")
 
     def __init__(self, network: nn.Module, settings: TrainingSettings) -> None:
@@ -200,16 +206,11 @@ class _Run:
         self.averaged = torch.optim.swa_utils.AveragedModel(
             network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.smooth)
         )
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in network.parameters() if p.ndim >= 2]},
-            {"params": [p for p in network.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        self.optimisers = _optimisers(network, settings)
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimiser, lambda update: _rate(update, settings))
+            for optimiser in self.optimisers
         ]
-        self.optimiser = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda update: _rate(update, settings)
-        )
         self.kept = {k: v.clone() for k, v in network.state_dict().items()}
         self.best_loss, self.best_update, self.update = math.inf, 0, 0
         self.running_loss = math.nan
@@ -225,11 +226,12 @@ class _Run:
 
     def step(self, loss: Tensor) -> None:
         """Make one update."""
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.optimiser.step()
-        self.schedule.step()
+        for optimiser, schedule in zip(self.optimisers, self.schedules, strict=True):
+            optimiser.step()
+            schedule.step()
         self.averaged.update_parameters(self.network)
         self.update += 1
         value, before = float(loss.detach()), self.running_loss
@@ -246,7 +248,7 @@ class _Run:
 
     def save(self, path: Path) -> None:
         """Write all of it; a kill meanwhile leaves the file before."""
-        state = {name: getattr(self, name).state_dict() for name in self._PARTS}
+        state: dict[str, Any] = {k: part.state_dict() for k, part in self._parts().items()}
         state |= {name: getattr(self, name) for name in self._VALUES}
         state["history"] = [tuple(vars(p).values()) for p in self.history]
         partial = path.with_suffix(".partial")
@@ -256,11 +258,39 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Go on from where `save` was called."""
         saved = torch.load(path, weights_only=True)
-        for name in self._PARTS:
-            getattr(self, name).load_state_dict(saved[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
         for name in self._VALUES:
             setattr(self, name, saved[name])
         self.history = [Progress(*row) for row in saved["history"]]
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "network": self.network, "averaged": self.averaged,
+            **{f"optimiser {i}": part for i, part in enumerate(self.optimisers)},
+            **{f"schedule {i}": part for i, part in enumerate(self.schedules)},
+        }  # fmt: skip
+
+
+def _optimisers(network: nn.Module, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
+    """Return AdamW, and Muon for the matrices of a network that has `layers`.
+
+    Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
+    """
+    layers = getattr(network, "layers", None)
+    inner = [p for p in layers.parameters() if p.ndim == 2] if layers is not None else []
+    inside = set(inner)
+    outer = [p for p in network.parameters() if p not in inside]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in outer if p.ndim >= 2]},
+        {"params": [p for p in outer if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, weight_decay=decay)]
+    if inner:
+        shrink = decay * rate / settings.matrix_rate
+        found.append(torch.optim.Muon(inner, lr=settings.matrix_rate, weight_decay=shrink))
+    return found
 
 
 def _rate(update: int, settings: TrainingSettings) -> float:
