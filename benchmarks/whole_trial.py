@@ -34,20 +34,18 @@ TAUGHT_NETWORK: dict[str, Any] = {
 }  # fmt: skip
 OBJECTIVE = MaskedObjective(Masking(ratio=0.25, token=0.8, random=0.8))
 SETTINGS = TrainingSettings(
-    updates=6000, batch=16, align=True, skip=0, learning_rate=5e-3, warm_up=400, weight_decay=5e-5,
+    updates=3000, align=True, skip=0, learning_rate=5e-3, warm_up=150, weight_decay=5e-5,
     clip=200.0, hide_entries=0.0, hide_units=0.0, check_every=250,
 )  # fmt: skip
-TAUGHT = replace(SETTINGS, updates=3000, batch=8)
-TAUGHT_AGAIN = replace(TAUGHT, updates=2500, learning_rate=3e-3, warm_up=100)
+TAUGHT = replace(SETTINGS, updates=1500, warm_up=100)
+ROUNDS = 2
 CAUSAL = replace(
-    TAUGHT, batch=16, learning_rate=3e-3, warm_up=100, weight_decay=0.01, clip=1.0,
-    hide_entries=0.1, hide_units=0.1,
-)  # fmt: skip
+    TAUGHT, learning_rate=3e-3, weight_decay=0.01, clip=1.0, hide_entries=0.1, hide_units=0.1
+)
 CAUSAL_NETWORKS: dict[str, dict[str, Any]] = {
     "gru": {"dropout": 0.0},
     "stndt": {
-        "dropout": 0.0, "window": 100, "head_width": 32, "spatial": "none",
-        "taus": (1.0, 3.0, 10.0, 30.0),
+        "dropout": 0.0, "window": 50, "head_width": 32, "taus": (1.0, 3.0, 10.0, 30.0),
     },
 }  # fmt: skip
 
@@ -62,8 +60,8 @@ def run(
     """Train on the file's own train trials, and compare rates with the true ones in the others.
 
     First the network as published, by its masked loss. It then teaches a fresh one, which sees
-    counts drawn anew from the teacher's rates, and that one teaches itself once more beside the
-    masked loss of the real counts. Its rates at last teach the causal networks, the same way.
+    counts drawn anew from the teacher's rates beside the masked loss of the real counts, and that
+    one the next. The last one's rates teach the causal networks.
     """
     torch.set_num_threads(1)
     recording = load_recording(data)
@@ -105,18 +103,16 @@ def run(
                 json_path.write_text(json.dumps(result, indent=1) + "\n")
             return infer(network, train, inputs)[0]
 
-        rates = trained(
-            "published", _published(train, bins, NETWORK), SETTINGS, objective=OBJECTIVE
-        )
-        network = _published(train, bins, TAUGHT_NETWORK)
-        rates = trained("published, taught by itself", network, TAUGHT, taught=rates)
-        rates = trained(
-            "the same once more", network, TAUGHT_AGAIN, taught=rates, objective=OBJECTIVE
-        )
+        network = _published(train, bins, NETWORK)
+        rates = trained("published", network, SETTINGS, objective=OBJECTIVE)
+        for number in range(1, ROUNDS + 1):
+            network = _published(train, bins, TAUGHT_NETWORK)
+            name = f"published, round {number} of teaching"
+            rates = trained(name, network, TAUGHT, taught=rates, objective=OBJECTIVE)
         for system, changes in CAUSAL_NETWORKS.items():
             recipe = Recipe(system, recording.width_s, network=changes)
             causal = untrained(recipe, train, inputs)
-            trained(f"{system}, causal, taught by it", causal, CAUSAL, taught=rates)
+            trained(f"{system}, causal, taught by the last", causal, CAUSAL, taught=rates)
     table = Table("network", "expected bps", "of oracle", "log-rate R2", "rate R2", box=None)
     for row in rows:
         name, *figures = row.values()

@@ -38,8 +38,8 @@ def test_rows_hold_the_published_network_and_those_that_it_taught(tmp_path):
     names = [row["network"] for row in result["rows"]]
     assert names[0] == "published"
     assert [n for n in names if "causal" in n] == [
-        "gru, causal, taught by it",
-        "stndt, causal, taught by it",
+        "gru, causal, taught by the last",
+        "stndt, causal, taught by the last",
     ]
     assert result["conditions"]["bins"] == bins
     assert all(np.isfinite(row["oracle_fraction"]) for row in result["rows"])
