@@ -106,7 +106,7 @@ class StreamingConfig:
     heads: int = 4
     head_width: int = 16
     hidden: int = 256
-    spatial: Spatial = "frozen"
+    spatial: Spatial = "exact"
     look_ahead: int = 0
     behaviour: int = 0
     taus: tuple[float, ...] = (1.0, 3.0, 10.0)
