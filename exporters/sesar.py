@@ -179,14 +179,14 @@ def _member(graph: Graph, network: Sesar, features: str, number: int) -> str:
     config = network.config
     x = _embed(graph, network, features)
     for layer in range(config.layers):
-        old = graph.state(f"hidden_{number}_{layer}", (1, 1, config.hidden))
-        weights = [graph.constant(w) for w in _gru_weights(network, layer)]
+        names = f"hidden_{number}_{layer}", f"cell_{number}_{layer}"
+        old = [graph.state(name, (1, 1, config.hidden)) for name in names]
+        weights = [graph.constant(w) for w in _lstm_weights(network, layer)]
         sequence = graph.reshape(x, 1, 1, config.hidden)
-        (new,) = graph.ops(
-            "GRU", [sequence, *weights, "", old], (1,), hidden_size=config.hidden,
-            linear_before_reset=1,
+        made = graph.ops(
+            "LSTM", [sequence, *weights, "", *old], (1, 2), hidden_size=config.hidden
         )  # fmt: skip
-        new = graph.carry(f"hidden_{number}_{layer}", new)
+        new, _ = (graph.carry(name, value) for name, value in zip(names, made, strict=True))
         x = graph.reshape(new, 1, config.hidden)
     out = graph.linear(x, _array(network.head.weight).T, _array(network.head.bias))
     sizes = graph.constant([config.classes, 1, 1])
@@ -242,13 +242,13 @@ def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
     return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)
 
 
-def _gru_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
-    """Return W, R and B as ONNX's GRU takes them: gates update, reset, new."""
-    named = {name: _array(value) for name, value in network.gru.named_parameters()}
+def _lstm_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
+    """Return W, R and B as ONNX's LSTM takes them: gates input, output, forget, new."""
+    named = {name: _array(value) for name, value in network.lstm.named_parameters()}
 
     def ordered(name: str) -> Array:
-        reset, update, new = np.split(named[f"{name}_l{layer}"], 3)
-        return np.concatenate([update, reset, new])
+        given, forget, new, output = np.split(named[f"{name}_l{layer}"], 4)
+        return np.concatenate([given, output, forget, new])
 
     biases = np.concatenate([ordered("bias_ih"), ordered("bias_hh")])
     return ordered("weight_ih")[None], ordered("weight_hh")[None], biases[None]

@@ -30,18 +30,17 @@ _PLAIN = Augmentation(
 
 
 @torch.no_grad()
-def judge(network: Recogniser, sequences: Sequences, rate: float = 1.0) -> Floats:
-    """Return probabilities (shares seen, sequences, actions) from a cold start on each sequence.
+def judge(network: Recogniser, sequences: Sequences, classes: int = len(ACTIONS)) -> Floats:
+    """Return probabilities (shares seen, sequences, classes) from a cold start on each sequence.
 
-    A segmented sequence shows an action, so background is left out. `rate` 2 plays sequences
-    twice as fast.
+    A segmented sequence shows an action, so background, which comes after them, is left out.
     """
     sampler = Sampler(sequences)
-    found = np.zeros((len(SEEN), len(sequences), len(ACTIONS)), np.float32)
+    found = np.zeros((len(SEEN), len(sequences), classes), np.float32)
     # Sequences of like length make batches without much padding.
     for chosen in torch.from_numpy(np.argsort(sequences.length)).split(_CHUNK):
-        clips = sampler.whole(chosen, rate)
-        p = network(clips.joints)[..., : len(ACTIONS)]
+        clips = sampler.whole(chosen)
+        p = network(clips.joints)[..., :classes]
         p = p / p.sum(-1, keepdim=True)
         for row, share in zip(found, SEEN, strict=True):
             at = (clips.length * share).ceil().long() - 1

@@ -83,9 +83,15 @@ class Sesar(nn.Module):
         else:
             self.inward = nn.Linear(JOINTS * 9, width)
         self.norm = nn.LayerNorm(width)
-        self.gru = nn.GRU(
+        # For PyTorch on a CPU an LSTM is twice as fast to train as a GRU of as many units.
+        self.lstm = nn.LSTM(
             width, config.hidden, config.layers, batch_first=True, dropout=config.dropout
         )
+        with torch.no_grad():
+            for layer in range(config.layers):
+                # Remember at first: Jozefowicz et al., ICML 2015.
+                bias = getattr(self.lstm, f"bias_ih_l{layer}")
+                bias[config.hidden : 2 * config.hidden] += 1.0
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, config.classes + 2)
         nn.init.zeros_(self.head.weight[config.classes :])
@@ -121,7 +127,7 @@ class Sesar(nn.Module):
 
     def encode(self, joints: Tensor, heading_rad: Tensor | None = None) -> Tensor:
         """Return the states of the encoder, (clips, ticks, hidden)."""
-        states: Tensor = self.gru(self.embed(self.features(joints, heading_rad)))[0]
+        states: Tensor = self.lstm(self.embed(self.features(joints, heading_rad)))[0]
         return states
 
     def forward(self, joints: Tensor, heading_rad: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from models.sesar.augment import Augmentation, Sampler
 from models.sesar.dataset import Sequences
 from models.sesar.streams import StreamMaker, StreamSettings
 
-_SMOOTHING = 0.1
+SMOOTHING = 0.1
+"""Of labels: the share that is spread over all classes."""
 
 
 @dataclass
@@ -41,12 +42,12 @@ class ClipLoss:
         each = F.cross_entropy(
             evidence.flatten(0, 1),
             label.repeat_interleave(len(ticks)),
-            label_smoothing=_SMOOTHING,
+            label_smoothing=SMOOTHING,
             reduction="none",
         )
         loss: Tensor = (
-            F.cross_entropy(logits[rows, length - 1], label, label_smoothing=_SMOOTHING)
-            + 0.5 * F.cross_entropy(logits[rows, early], label, label_smoothing=_SMOOTHING)
+            F.cross_entropy(logits[rows, length - 1], label, label_smoothing=SMOOTHING)
+            + 0.5 * F.cross_entropy(logits[rows, early], label, label_smoothing=SMOOTHING)
             + 0.5 * (each * share.flatten()).sum() / share.sum()
         )
         return loss
@@ -75,7 +76,7 @@ class StreamLoss:
         loss: Tensor = self._clips(network, update)
         for values, share in ((logits, 1.0), (evidence, 0.5)):
             each = F.cross_entropy(
-                values.flatten(0, 1), label, label_smoothing=_SMOOTHING, reduction="none"
+                values.flatten(0, 1), label, label_smoothing=SMOOTHING, reduction="none"
             )
             loss = loss + share * (each * weight).sum() / total
         return loss

@@ -26,6 +26,7 @@ from models.sesar.evaluation import (
 from models.sesar.live import rate_agreement
 from models.sesar.network import Sesar, SesarConfig
 from models.sesar.objectives import ClipLoss
+from models.sesar.offline import Offline
 from models.sesar.recipe import Recipe, train_recogniser
 from models.sesar.trained import load_trained
 from models.sesar.training import Progress, TrainingSettings, fit
@@ -82,6 +83,17 @@ def test_the_read_out_is_a_running_mean_that_can_forget():
         made.head.bias[N:] = torch.tensor([0.0, -40.0])  # nothing of the past is kept
         logits, evidence = made.read(states)
         torch.testing.assert_close(logits, evidence)
+
+
+def test_a_network_that_reads_both_ways_sees_the_end_of_a_clip_and_nothing_after_it():
+    torch.manual_seed(0)
+    made = Offline(TINY).eval()
+    joints, length = walk(), torch.tensor([20, 25])
+    with torch.no_grad():
+        before = made.whole(joints, length)
+        torch.testing.assert_close(before, made.whole(joints[:, :25], length))
+        joints[:, 19] += 1.0
+        assert not torch.allclose(before, made.whole(joints, length))
 
 
 def test_a_network_learns_to_tell_movements(actions):

@@ -17,6 +17,7 @@ from models.sesar.dataset import (
     load_training_data,
     load_ucla,
     load_utd,
+    with_own_labels,
 )
 from models.sesar.live import ticks
 from models.sesar.streams import StreamMaker, StreamSettings
@@ -31,6 +32,10 @@ def test_views_subjects_and_labels_come_from_the_files(actions, others):
     assert set(learned.view) == {1, 2}
     assert set(tested.view) == {3}
     assert set(others.label) == {BACKGROUND, IGNORED, ACTIONS.index("throw"), 5}
+
+
+def test_utd_has_its_own_labels_too(others):
+    assert set(with_own_labels(others).label) == {0, 4, 21, 23}
 
 
 def test_joints_of_utd_are_put_into_the_order_of_the_kinect(others):
