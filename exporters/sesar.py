@@ -16,6 +16,7 @@ from exporters.onnx_graph import Graph, StepGraph
 from exporters.verify import Stretch, verify
 from models.sesar.network import (
     BONE,
+    DISTANCE_EPSILON,
     HEADING_S,
     JOINTS,
     PARENTS,
@@ -24,9 +25,9 @@ from models.sesar.network import (
     SPEED,
     START_LOG_WEIGHT,
     UNIT_EPSILON,
-    Mixing,
     Sesar,
     across,
+    ends,
 )
 from models.sesar.trained import Card, Committee
 from stream.model_file import Contract, Port, Score
@@ -130,7 +131,7 @@ def _contract(step: StepGraph, card: Card, sha256: str) -> Contract:
 
 
 def _features(graph: Graph, joints: str) -> str:
-    """Return features (1, 180): axis by axis, joint by joint, position, velocity and bone."""
+    """Return features (1, 270): as the network has them, but vectors axis by axis."""
     flat = graph.reshape(joints, 1, _FLAT)
     previous, begun = graph.state("previous", (1, _FLAT)), graph.state("begun", (1, 1))
     moved = graph.op("Mul", graph.op("Sub", flat, previous), begun)
@@ -146,7 +147,23 @@ def _features(graph: Graph, joints: str) -> str:
     x, y, z = graph.ops("Split", [vectors], (0, 1, 2), axis=1, num_outputs=3)
     left = graph.op("Add", graph.op("Mul", hx, x), graph.op("Mul", hz, z))
     away = graph.op("Sub", graph.op("Mul", hx, z), graph.op("Mul", hz, x))
-    return graph.op("Concat", left, y, away, axis=1)
+    apart, change = _distances(graph, graph.op("Concat", flat, previous, axis=0), begun)
+    return graph.op("Concat", left, y, away, apart, change, axis=1)
+
+
+def _distances(graph: Graph, poses: str, begun: str) -> tuple[str, str]:
+    """Return distances (1, 45) of a pose, and how fast they change since the one before it."""
+    between = graph.op("MatMul", poses, graph.constant(_between_matrix()))
+    square = graph.op("Mul", between, between)
+    # Axis by axis, so that squares of one distance lie as far apart as there are distances.
+    square = graph.op("ReduceSum", graph.reshape(square, 2, 3, -1), graph.constant([1]), keepdims=0)
+    apart = graph.op("Sqrt", graph.op("Add", square, graph.constant(DISTANCE_EPSILON)))
+    now, before = graph.ops("Split", [apart], (0, 1), axis=0, num_outputs=2)
+    change = graph.op("Mul", graph.op("Sub", now, before), begun)
+    return (
+        graph.op("Mul", now, graph.constant(POSITION)),
+        graph.op("Mul", change, graph.constant(SPEED / PERIOD_S)),
+    )
 
 
 def _unit(graph: Graph, v: str) -> str:
@@ -158,6 +175,12 @@ def _unit(graph: Graph, v: str) -> str:
 def _across_matrix() -> Array:
     """Return (60, 2), the linear map of `models.sesar.network.across`."""
     return across(torch.eye(_FLAT).view(_FLAT, JOINTS, 3)).double().numpy()
+
+
+def _between_matrix() -> Array:
+    """Return (60, 135), the linear map of `models.sesar.network.ends`, axis by axis."""
+    found = ends(torch.eye(_FLAT).view(_FLAT, JOINTS, 3))
+    return found.transpose(1, 2).flatten(1).double().numpy()
 
 
 def _vector_matrix() -> Array:
@@ -211,30 +234,11 @@ def _read_out(graph: Graph, out: tuple[str, ...], number: int, classes: int) -> 
 
 def _embed(graph: Graph, network: Sesar, features: str) -> str:
     weight, bias = _array(network.inward.weight).T, _array(network.inward.bias)
-    if network.config.mixing:
-        grouped = graph.reshape(features, 3, JOINTS, 3)
-        by_joint = graph.op("Transpose", grouped, perm=[1, 2, 0])
-        own = graph.reshape(by_joint, JOINTS, 9)
-        x = graph.op("MatMul", own, graph.constant(_array(network.joint.weight).T))
-        bias_of_joint = _array(network.joint.bias) + _array(network.joint_bias)
-        x = graph.op("Add", x, graph.constant(bias_of_joint))
-        for layer in network.mixing:
-            x = _mix(graph, layer, x)  # type: ignore[arg-type]
-        row = graph.op("Concat", x, own, axis=1)
-        features = graph.reshape(row, 1, len(weight))
-    else:
-        weight = weight.reshape(JOINTS, 3, 3, -1).transpose(2, 0, 1, 3).reshape(9 * JOINTS, -1)
+    vectors, apart = np.split(weight, [9 * JOINTS])
+    vectors = vectors.reshape(JOINTS, 3, 3, -1).transpose(2, 0, 1, 3).reshape(9 * JOINTS, -1)
+    weight = np.concatenate([vectors, apart])
     y = graph.linear(features, weight, bias)
     return graph.op("Relu", _norm(graph, network.norm, y))
-
-
-def _mix(graph: Graph, layer: Mixing, x: str) -> str:
-    graphs, channels = len(layer.graphs), layer.linear.out_features
-    mixed = graph.op("MatMul", graph.constant(_array(layer.graphs)), x)
-    mixed = graph.op("Transpose", mixed, perm=[1, 0, 2])
-    mixed = graph.reshape(mixed, JOINTS, graphs * channels)
-    y = graph.linear(mixed, _array(layer.linear.weight).T, _array(layer.linear.bias))
-    return graph.op("Add", x, graph.op("Relu", _norm(graph, layer.norm, y)))
 
 
 def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
