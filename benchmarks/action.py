@@ -54,6 +54,8 @@ TASKS = ("accuracy", "people", "labels", "published", "utd-mhad", "cost")
 Row = dict[str, Any]
 _FOLDS = ((1, 3, 8), (2, 5, 9), (4, 6, 7, 10))
 """People of NW-UCLA that are held out together."""
+_WITHOUT_LABELS = 1000
+"""Updates of the encoder whose latents labels are chosen on."""
 
 
 def run(
@@ -88,6 +90,8 @@ def run(
     recipe = Recipe(members=seeds)
     if updates is not None:
         recipe = replace(recipe, training=replace(recipe.training, updates=updates))
+    if pretraining is None and task == "labels":
+        pretraining = _WITHOUT_LABELS
     if pretraining is not None:
         recipe = replace(recipe, pretraining=replace(recipe.pretraining, updates=pretraining))
     ucla, utd = load_ucla(data), load_utd(background)

@@ -47,7 +47,8 @@ class Recipe:
     members
         Networks that decide together; each has its own seed.
     pretraining
-        Of the contrastive stage, which sees no labels.
+        Of the contrastive stage, which sees no labels. Left out by default: with all labels, as
+        much time is better spent on updates with them.
     training
         Of the stage with labels, on clips and streams.
     augmentation
@@ -57,11 +58,11 @@ class Recipe:
     """
 
     network: SesarConfig = field(default_factory=lambda: SesarConfig(len(CLASSES)))
-    members: int = 3
+    members: int = 4
     pretraining: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(updates=400, batch=128, learning_rate=3e-3)
+        default_factory=lambda: TrainingSettings(updates=0, batch=128, learning_rate=3e-3)
     )
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(updates=1600))
     augmentation: Augmentation = field(default_factory=Augmentation)
     streams: StreamSettings = field(default_factory=StreamSettings)
     pairs: float = 0.0
