@@ -16,6 +16,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from exporters.sesar import export_sesar
 from models.sesar.dataset import (
@@ -87,6 +88,7 @@ def run(
     if task not in TASKS:
         raise ConfigError(f"there is no task '{task}'; there are {', '.join(TASKS)}.")
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of scikit-learn
     recipe = Recipe(members=seeds)
     if updates is not None:
         recipe = replace(recipe, training=replace(recipe.training, updates=updates))

@@ -71,6 +71,13 @@ def test_where_a_person_stands_and_looks_changes_nothing():
         torch.testing.assert_close(network()(joints)[0], network()(moved)[0], atol=1e-4, rtol=0)
 
 
+def test_distances_do_not_depend_on_the_heading():
+    turned = network().features(walk(), torch.tensor([0.3, -0.3]))
+    straight = network().features(walk())
+    torch.testing.assert_close(turned[..., 9 * 20 :], straight[..., 9 * 20 :])
+    assert not torch.allclose(turned[..., : 9 * 20], straight[..., : 9 * 20])
+
+
 def test_the_read_out_is_a_running_mean_that_can_forget():
     made = network()
     with torch.no_grad():

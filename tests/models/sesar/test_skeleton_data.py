@@ -137,3 +137,14 @@ def test_streams_go_on_where_the_clip_before_ends_and_say_what_is_shown(actions,
     assert set(made.label.unique().tolist()) <= set(range(BACKGROUND + 1))
     assert (made.label[made.clip < 0] == BACKGROUND).all()
     assert 0.2 < (made.label == BACKGROUND).float().mean() < 0.9
+
+
+def test_parts_of_a_batch_hold_every_clip_once_and_whole(actions):
+    torch.manual_seed(0)
+    clips = Sampler(actions).augmented(torch.arange(20), Augmentation())
+    parts = list(clips.parts(3))
+    assert sorted(torch.cat([rows for rows, _ in parts]).tolist()) == list(range(20))
+    for rows, part in parts:
+        assert part.joints.shape[1] == part.length.max()
+        torch.testing.assert_close(part.length, clips.length[rows])
+        torch.testing.assert_close(part.joints, clips.joints[rows, : part.joints.shape[1]])
