@@ -38,7 +38,7 @@ def reduced(train: Floats, test: Floats) -> tuple[Floats, Floats]:
 
 
 def committee_of(
-    x: Floats, chosen: Ints, label: Ints, classes: int, rng: np.random.Generator, members: int
+    x: Floats, chosen: Ints, label: Ints, classes: int, rng: np.random.Generator, *, members: int
 ) -> Floats:
     """Return probabilities (members, n, classes) of classifiers fitted to the labels at hand.
 
@@ -117,7 +117,7 @@ def run_rounds(
         labelled[asked] = True
         chosen = np.flatnonzero(labelled)
         members = _MEMBERS if rule == "committee" else 1
-        probabilities = committee_of(x, chosen, label[chosen], classes, random, members)
+        probabilities = committee_of(x, chosen, label[chosen], classes, random, members=members)
         answer = classify(x, test[0], chosen, label[chosen], classes)
         found[goal] = float((answer.argmax(1) == test[1]).mean())
     return found
