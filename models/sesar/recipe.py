@@ -58,7 +58,7 @@ class Recipe:
     """
 
     network: SesarConfig = field(default_factory=lambda: SesarConfig(len(CLASSES)))
-    members: int = 4
+    members: int = 3
     pretraining: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(updates=0, batch=128, learning_rate=3e-3)
     )
