@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.sesar.dataset import CLASSES, Sequences
+from models.sesar.dataset import BACKGROUND, CLASSES, Sequences
 from models.sesar.evaluation import Recogniser
 from models.sesar.network import PERIOD_S
 from models.sesar.trained import load_trained
 from stream.errors import ModelError
 from stream.inference import StreamingSession
 from stream.units import to_ns
+from stream.vision.actions import ActionsSettings, Debounce
 from stream.vision.motion import Clock
 
 _HOLE_NS = to_ns(1.0)
@@ -59,6 +60,18 @@ def ticks(joints: NDArray[np.float32], fps: float, kept: NDArray[np.bool_]) -> N
     for number in np.flatnonzero(kept):
         found += [pose for _, pose in clock.push(to_ns(number / fps), joints[number])]
     return np.stack(found)
+
+
+def debounced(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the label of each tick as `actions` with its defaults gives it, (ticks,)."""
+    s = ActionsSettings()
+    debounce = Debounce(BACKGROUND, s.begin, s.end, to_ns(s.hold))
+    found = np.full(len(probabilities), BACKGROUND, np.int64)
+    for tick, p in enumerate(probabilities[:, :BACKGROUND]):
+        debounce.push(to_ns(tick * PERIOD_S), p)
+        if debounce.label is not None:
+            found[tick] = debounce.label
+    return found
 
 
 @torch.no_grad()

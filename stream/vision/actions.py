@@ -87,7 +87,7 @@ class ActionsSettings(NodeSettings):
     begin: float = Field(0.6, gt=0.5, le=1.0, description="probability from which an action begins")
     end: float = Field(0.4, ge=0.0, lt=1.0, description="probability below which it ends")
     hold: Seconds = Field(
-        0.2, ge=0.0, description="how long a probability must last; every change comes that late"
+        0.0, ge=0.0, description="how long a probability must last; every change comes that late"
     )
 
 

@@ -23,7 +23,7 @@ from models.sesar.evaluation import (
     judge_streams,
     plain_streams,
 )
-from models.sesar.live import rate_agreement
+from models.sesar.live import debounced, rate_agreement
 from models.sesar.network import Sesar, SesarConfig
 from models.sesar.objectives import ClipLoss
 from models.sesar.offline import Offline
@@ -199,6 +199,28 @@ def test_streams_are_judged_by_their_ticks(actions, others):
     idle = judge_streams(lambda joints: nothing, streams)
     assert idle.hit == idle.false_per_minute == 0.0
     assert idle.macro_f1 < 0.2
+
+
+def test_a_label_that_outlasts_its_action_is_false_and_yet_not_unprompted(actions, others):
+    streams = plain_streams(actions, others, 8)
+    late = streams.label.roll(2, 1)
+    late[:, :2] = streams.label[:, :1]
+    found = judge_streams(lambda joints: torch.nn.functional.one_hot(late, N).float(), streams)
+    assert found.false_per_minute > 0
+    assert found.unprompted_per_minute == 0.0
+    always = torch.nn.functional.one_hot(torch.zeros_like(streams.label), N).float()
+    wrong = judge_streams(lambda joints: always, streams, lambda p: p.argmax(-1) * 0)
+    assert wrong.unprompted_per_minute == 0.0  # one endless label touches actions too
+    away = torch.where(streams.label == N - 1, torch.arange(200) % 2, streams.label)
+    found = judge_streams(lambda joints: torch.nn.functional.one_hot(away, N).float(), streams)
+    assert found.unprompted_per_minute > 100
+
+
+def test_live_labels_begin_when_sure_and_last_while_likely():
+    p = np.zeros((12, N), np.float32)
+    p[2, 3] = p[6:9, 4] = 0.5
+    p[5, 4] = 0.9
+    assert debounced(p).tolist() == [N - 1] * 5 + [4] * 4 + [N - 1] * 3
 
 
 def test_the_temperature_makes_overconfident_probabilities_right():

@@ -81,7 +81,7 @@ def test_no_label_ends_sooner_than_it_may_and_onsets_never_lie_ahead(values, hol
 
 
 def test_settings_that_cannot_work_are_one_sentence():
-    (spec,) = Actions(ActionsSettings()).outputs({"p": SPEC}).values()
+    (spec,) = Actions(ActionsSettings(hold=0.2)).outputs({"p": SPEC}).values()
     assert spec.meta == {"debounce_s": 0.2}
     with pytest.raises(ConfigError, match="does not name its classes"):
         Actions(ActionsSettings()).outputs({"p": StreamSpec("probabilities", (3,), "float32")})
