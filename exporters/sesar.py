@@ -115,6 +115,7 @@ def _contract(step: StepGraph, card: Card, sha256: str) -> Contract:
         inputs=(fed,),
         outputs=(made,),
         states=step.states,
+        threshold=card.threshold,
         preprocessing={
             "joints": "turned to the person's heading; relative to the hip centre, to each joint's"
             " parent, and as velocities",

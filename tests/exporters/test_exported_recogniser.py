@@ -26,6 +26,7 @@ def committee() -> Committee:
 
 CARD = Card(
     system=SYSTEM, network={}, members=2, classes=CLASSES, scores={"accuracy at 100 %": 0.5},
+    threshold=0.7,
     trained_on={"name": "made up", "folders": ["/somewhere/private"]},
 )  # fmt: skip
 
@@ -56,6 +57,7 @@ def test_the_file_says_what_it_takes_and_keeps_private_what_is(tmp_path: Path) -
     assert (fed.kind, fed.shape, fed.unit, fed.period_s) == ("skeleton", (20, 3), "m", 0.1)
     assert (made.kind, made.channels, made.period_s) == ("probabilities", CLASSES, 0.1)
     assert contract.version == "01234567"
+    assert contract.threshold == 0.7
     assert "private" not in str(contract)
 
 

@@ -19,6 +19,7 @@ from models.sesar.evaluation import (
     accuracy,
     confusion,
     fit_temperature,
+    fit_threshold,
     judge,
     judge_streams,
     plain_streams,
@@ -127,6 +128,7 @@ def test_training_leaves_a_folder_that_says_what_it_is(folders, tmp_path):
     loaded = load_trained(tmp_path / "run")
     assert loaded.card.scores == trained.card.scores
     assert loaded.network.temperature == trained.network.temperature
+    assert 0.55 <= loaded.card.threshold <= 0.95
     assert loaded.card.training["held_out_subjects"] == [1]
     assert 0 <= loaded.card.scores["accuracy at 100 %"] <= 1
     joints = walk()
@@ -230,6 +232,19 @@ def test_the_temperature_makes_overconfident_probabilities_right():
     label = np.array([random.choice(3, p=row) for row in p])
     sharp = p**3 / (p**3).sum(1, keepdims=True)
     assert fit_temperature(sharp.astype(np.float32), label) == pytest.approx(3.0, rel=0.1)
+
+
+def test_from_the_threshold_on_nine_of_ten_labels_are_right():
+    p = np.zeros((400, N), np.float32)
+    p[:, 2] = np.linspace(0.2, 0.99, 400)
+    p[:, N - 1] = 1 - p[:, 2]
+    label = np.where(p[:, 2] > 0.7, 2, 3)
+    threshold = fit_threshold(p, label)
+    labelled = p[:, 2] >= threshold
+    assert 0.55 < threshold < 0.7
+    assert (label[labelled] == 2).mean() == pytest.approx(0.9, abs=0.03)
+    assert fit_threshold(p, np.full(400, 2)) == 0.55
+    assert fit_threshold(p, np.full(400, N - 1)) == 0.95, "nothing would be enough"
 
 
 def test_missing_frames_of_a_straight_movement_change_no_label(others):
