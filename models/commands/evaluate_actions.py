@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from models.sesar.evaluation import (
     judge_streams,
     plain_streams,
 )
-from models.sesar.live import debounced, load_recogniser, rate_agreement
+from models.sesar.live import debounced, load_recogniser, load_threshold, rate_agreement
 from stream.errors import ConfigError
 
 _STREAMS = 60
@@ -62,8 +63,9 @@ def evaluate(
     with console.status("streams"), torch.no_grad():
         chained = plain_streams(test, others, _STREAMS)
         probabilities = network(chained.joints)
+        label_of = partial(debounced, threshold=load_threshold(model))
         streams = judge_streams(lambda joints: probabilities, chained)
-        live = judge_streams(lambda joints: probabilities, chained, debounced)
+        live = judge_streams(lambda joints: probabilities, chained, label_of)
     with console.status("frame rates"):
         agreement = {
             name: rate_agreement(network, others, every, lost) for every, lost, name in _RATES
