@@ -23,6 +23,7 @@ from stream.vision.drawing import Caption, Found, Painter
 from stream.vision.frames import Frame, check_frames
 from stream.vision.layouts import Layout, layout
 from stream.vision.opencv import load_cv2
+from stream.vision.page import PictureServer, check_port
 from stream.vision.video_writer import VideoWriter
 
 _HOLD_NS = to_ns(0.5)
@@ -44,6 +45,11 @@ class OverlaySettings(NodeSettings):
     window: bool = Field(
         False, description="show it in a window; a file is then written only where 'file' says so"
     )
+    page: int | None = Field(
+        None, ge=1024, le=65535,
+        description="show it in a browser on this host, at http://127.0.0.1:PAGE/, such as 8765; a"
+        " file is then written only where 'file' says so",
+    )  # fmt: skip
 
 
 class _Held(NamedTuple):
@@ -85,6 +91,8 @@ class _Layer:
 class Overlay(Node[OverlaySettings]):
     """Draw skeletons, the best label and latencies into frames, and write or show them.
 
+    To a file, to a window, or to a page on this host.
+
     It takes one stream of frames, any number of `keypoints`, and at most one stream of labels:
     float probabilities, one for each name of the stream; `label` and `probability` in a packet's
     `meta` are shown instead of the most probable one. What belongs together is found by source
@@ -108,7 +116,7 @@ class Overlay(Node[OverlaySettings]):
         ------
         ConfigError
             There is not exactly one stream of frames; a stream cannot be drawn; the file exists;
-            there is no display.
+            there is no display; the port of the page is taken.
         MissingExtraError
             OpenCV is not installed.
         """
@@ -124,6 +132,8 @@ class Overlay(Node[OverlaySettings]):
             raise ConfigError("'overlay' shows at most one stream of labels, found several.")
         if self.settings.file is not None:
             _check_target(self.settings.file)
+        if self.settings.page is not None:
+            check_port(self.settings.page)
         if self.settings.window and not _has_display():
             raise ConfigError(
                 "window: there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set);"
@@ -136,7 +146,15 @@ class Overlay(Node[OverlaySettings]):
         return () if self.settings.file is None else (self.settings.file,)
 
     def open(self, context: Context) -> None:
-        """Begin the file, or make the window."""
+        """Begin the file, the window, the page.
+
+        Raises
+        ------
+        ConfigError
+            The file exists by now, or the port of the page is taken.
+        RecordingError
+            The file cannot be written.
+        """
         super().open(context)
         (self._stream,) = (n for n, spec in context.inputs.items() if spec.kind == "frame")
         spec = context.inputs[self._stream]
@@ -149,10 +167,14 @@ class Overlay(Node[OverlaySettings]):
         self._held: deque[_Held] = deque()
         self._writer: VideoWriter | None = None
         self._window = ""
+        self._page: PictureServer | None = None
         s = self.settings
         if s.window:
             self._window = f"{context.pipeline or 'innervate'}: {context.name}"
-        if s.file is not None or not s.window:
+        if s.page is not None:
+            self._page = PictureServer(s.page)
+            context.counters.note("page", self._page.address)
+        if s.file is not None or not (s.window or s.page):
             path = s.file or context.run_dir / _default_name(context)
             _check_target(path)
             rate_hz = _ASSUMED_HZ if spec.period_s is None else 1 / spec.period_s
@@ -182,7 +204,7 @@ class Overlay(Node[OverlaySettings]):
         return ()
 
     def close(self) -> None:
-        """Finish the file and close the window.
+        """Finish the file, and close the window and the page.
 
         Raises
         ------
@@ -191,6 +213,8 @@ class Overlay(Node[OverlaySettings]):
         """
         if getattr(self, "_window", ""):
             self._cv2().destroyAllWindows()
+        if (page := getattr(self, "_page", None)) is not None:
+            page.close()
         writer = getattr(self, "_writer", None)
         if writer is None:
             return
@@ -227,6 +251,8 @@ class Overlay(Node[OverlaySettings]):
         picture = self._painter.draw(held.frame, found, caption)
         if self._writer is not None:
             self._writer.write(picture, held.source_ns)
+        if self._page is not None:
+            self._page.show(picture)
         if self._window:
             self._show(picture)
 
