@@ -67,6 +67,9 @@ class _Layer:
         self.layout = layout(str(spec.meta["layout"])) if self.role == "keypoints" else None
         self.packets: deque[Packet] = deque(maxlen=_KEPT)
         self.latency_ms: float | None = None
+        # A label holds until the next one, a period later.
+        period_s = (self.role == "label" and spec.period_s) or 0.0
+        self._holds_ns = max(1, to_ns(period_s))
 
     def add(self, packet: Packet) -> None:
         if self.packets and packet.source_ns < self.packets[-1].source_ns:
@@ -77,7 +80,11 @@ class _Layer:
         self.latency_ms = before + _SMOOTHING * (age_ms - before)
 
     def reached(self, source_ns: int) -> bool:
-        return bool(self.packets) and self.packets[-1].source_ns >= source_ns
+        return bool(self.packets) and self.packets[-1].source_ns + self._holds_ns > source_ns
+
+    def says_nobody(self, source_ns: int) -> bool:
+        packet = self.at(source_ns) if self.role == "keypoints" else None
+        return packet is not None and packet.meta.get("state") == "none"
 
     def at(self, source_ns: int) -> Packet | None:
         """Return what holds at a time: the newest packet that is not newer, nor too old."""
@@ -191,11 +198,18 @@ class Overlay(Node[OverlaySettings]):
         while self._held:
             oldest, newest = self._held[0], self._held[-1]
             waited = newest.source_ns - oldest.source_ns
-            ready = all(layer.reached(oldest.source_ns) for layer in self._layers.values())
+            ready = self._ready(oldest.source_ns)
             if not (ready or not 0 <= waited <= _HOLD_NS or len(self._held) > _HELD_FRAMES):
                 break
             self._draw(self._held.popleft(), ready)
         return ()
+
+    def _ready(self, source_ns: int) -> bool:
+        """Tell whether all is there that was found at a time; nobody does nothing."""
+        layers = list(self._layers.values())
+        if any(layer.says_nobody(source_ns) for layer in layers):
+            layers = [layer for layer in layers if layer.role != "label"]
+        return all(layer.reached(source_ns) for layer in layers)
 
     def finish(self) -> Iterable[Packet]:
         """Draw the frames that still wait."""
@@ -242,11 +256,14 @@ class Overlay(Node[OverlaySettings]):
                 continue
             if layer.layout is not None:
                 found += _finite(layer.layout, packet)
-                nobody |= packet.meta.get("state") == "none"
+                nobody |= layer.says_nobody(held.source_ns)
             else:
                 label, probability = best(layer.spec.names, packet)
         seconds = held.source_ns / 1e9
-        note = "nobody in view" if nobody else f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
+        note = f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
+        if nobody:
+            # Whatever was said last was said of somebody who has left.
+            label, note = "", "nobody in view"
         caption = Caption(label, probability, tuple(remarks), note)
         picture = self._painter.draw(held.frame, found, caption)
         if self._writer is not None:
@@ -282,12 +299,13 @@ def _finite(which: Layout, packet: Packet) -> list[Found]:
 
 def best(names: tuple[str, ...], packet: Packet) -> tuple[str, float]:
     """Return the label to show and its probability: as `meta` says, else the most probable one."""
+    if {"label", "probability"} <= packet.meta.keys():
+        return str(packet.meta["label"]), float(packet.meta["probability"])
     if not np.isfinite(packet.data).any():
         return "unknown", 0.0
     likely = int(np.nanargmax(packet.data))
     label = str(packet.meta.get("label", names[likely]))
-    own = packet.data[names.index(label)] if label in names else packet.data[likely]
-    return label, float(packet.meta.get("probability", own))
+    return label, float(packet.data[names.index(label) if label in names else likely])
 
 
 def _role(name: str, spec: StreamSpec) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import socket
 import threading
@@ -140,6 +141,35 @@ def test_joints_are_drawn_into_the_frame_of_their_own_time(tmp_path):
     finish(node)
 
 
+def test_frames_between_two_labels_and_frames_of_nobody_do_not_wait_for_labels(tmp_path):
+    labels = dataclasses.replace(LABELS, period_s=0.3)
+    node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS, "now": labels})
+    drawn = []
+    node._painter.draw = lambda image, found, caption: (
+        drawn.append(caption) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
+    )
+
+    def say(at_ms, label):
+        meta = {"label": label, "probability": 0.9}
+        row = np.float32([0.9, 0.1, 0.0])
+        node.process("now", Packet("label", row, 0, at_ms * MS, at_ms * MS, meta=meta))
+
+    say(0, "walk")
+    for number in range(4):
+        node.process("cam", frame(number))
+        node.process("keys", keys(number * 100))
+    assert [caption.label for caption in drawn] == ["walk"] * 3, "the last waits for its label"
+    say(300, "sit")
+    assert drawn[-1].label == "sit"
+    for number in range(4, 10):
+        node.process("cam", frame(number))
+        node.process("keys", keys(number * 100, state="none"))
+    assert len(drawn) == 10
+    assert drawn[-1] == Caption("", 0.9, drawn[-1].remarks, "nobody in view")
+    finish(node)
+    assert "drawn_unmatched" not in node.context.counters.notes
+
+
 def test_the_best_label_is_shown_or_what_the_recogniser_says():
     def of(values, **meta):
         return best(LABELS.names, Packet("label", np.float32(values), 0, 0, 0, meta=meta))
@@ -149,6 +179,7 @@ def test_the_best_label_is_shown_or_what_the_recogniser_says():
     assert of([0.1, 0.7, 0.2], label="unknown") == ("unknown", pytest.approx(0.7))
     assert of([0.1, 0.7, 0.2], label="unknown", probability=0.3) == ("unknown", 0.3)
     assert of([np.nan] * 3) == ("unknown", 0.0)
+    assert of([np.nan] * 3, label="unknown", probability=1.0) == ("unknown", 1.0)
 
 
 def test_a_skeleton_is_drawn_where_it_is_and_nowhere_else():
