@@ -25,7 +25,7 @@ main()
 """
 _NEEDS_OPENCV = {
     "test_action_runs", "test_camera", "test_keypoints", "test_overlay", "test_video",
-    "test_vision_runs",
+    "test_vision_runs", "test_window",
 }  # fmt: skip
 
 
