@@ -101,7 +101,8 @@ def _measure(film: Path, folder: Path, seconds: float, model: Path | None) -> di
         "frames": sent, "used": used, "dropped": dropped, "unaccounted": sent - used - dropped,
         "without_person": report.nodes["keys"]["notes"]["frames_without_person"],
         "labels": report.nodes["doing"]["packets_out"],
-        "cpu_share": sum(node["cpu_s"] for node in report.nodes.values()) / report.duration_s,
+        # Loading the models is in there.
+        "cpu_share": sum(p["cpu_s"] for p in report.processes.values()) / report.duration_s,
     }  # fmt: skip
     for to, name in (("joints", "keys"), ("label", "doing")):
         times = report.end_to_end[f"camera->{name}"]
