@@ -56,7 +56,7 @@ def run(
         "name": "frame-to-label",
         "conditions": {
             "size": "{}x{}".format(*SIZE), "rate_hz": RATE_HZ, "seconds": seconds, "cores": 1,
-            **machine(),
+            "model": model.name if model else "shipped", **machine(),
         },
         "rows": rows,
     }  # fmt: skip
