@@ -220,7 +220,7 @@ def test_sequences_of_one_frame_and_with_frames_of_nobody_are_labelled_where_the
     told = json.loads(report.read_text())["nodes"]
     assert told["ticks"]["dropped"] == {"not_finite": 4}
     assert told["doing"]["packets_out"] == 61, "what lies between frames is bridged"
-    assert told["doing"]["notes"]["begun"] == {"upright": 2}
+    assert told["doing"]["notes"]["begun"] == {"upright": 3}
 
 
 def test_a_sequence_without_frames_is_refused_before_the_start(start, upright, tmp_path):
