@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,15 +16,28 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from exporters.sesar import export_sesar
-from models.sesar.dataset import Sequences, cross_view, load_ucla, load_utd, odd_subjects
+from models.sesar.dataset import (
+    ACTIONS,
+    Sequences,
+    by_subject,
+    cross_view,
+    load_ucla,
+    load_utd,
+    odd_subjects,
+    with_own_labels,
+)
 from models.sesar.evaluation import SEEN, accuracy, judge, judge_streams, plain_streams
 from models.sesar.few_labels import BUDGETS, floor, reduced, run_rounds
 from models.sesar.network import Sesar
+from models.sesar.objectives import ClipLoss
+from models.sesar.offline import Offline, OfflineLoss, judge_whole
 from models.sesar.plots import latents
 from models.sesar.published import (
     PredictCluster,
+    Prepared,
     PublishedConfig,
     PublishedLoss,
     features,
@@ -32,14 +45,18 @@ from models.sesar.published import (
     prepare,
 )
 from models.sesar.recipe import Recipe, pretrain, train_committee
-from models.sesar.selection import RULES
-from models.sesar.trained import SYSTEM, Card
+from models.sesar.selection import RULES, Round
+from models.sesar.trained import SYSTEM, Card, Committee, load_trained
 from models.sesar.training import TrainingSettings, fit
 from stream.errors import ConfigError
 from stream.inference import StreamingSession
 
-TASKS = ("accuracy", "labels", "published", "cost")
+TASKS = ("accuracy", "people", "labels", "published", "utd-mhad", "cost")
 Row = dict[str, Any]
+_FOLDS = ((1, 3, 8), (2, 5, 9), (4, 6, 7, 10))
+"""People of NW-UCLA that are held out together."""
+_WITHOUT_LABELS = 1000
+"""Updates of the encoder whose latents labels are chosen on."""
 
 
 def run(
@@ -50,6 +67,10 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings, or draws of labels.")] = 3,
     updates: Annotated[int | None, typer.Option(help="Optimiser steps with labels.")] = None,
     pretraining: Annotated[int | None, typer.Option(help="Optimiser steps without.")] = None,
+    trained: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a training that `accuracy` measures."),
+    ] = None,
     hidden: Annotated[int, typer.Option(help="Units a direction, for `published`.")] = 256,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write rows here, after each.")
@@ -57,16 +78,22 @@ def run(
 ) -> dict[str, Any]:
     """Learn from views 1 and 2 of NW-UCLA, measure on view 3.
 
-    accuracy: the causal recogniser, by the share of a sequence that was seen. labels: accuracy by
-    number of labels and rule of selection, on latents learned without labels, with and without
-    knowing which recordings were made together. published: Predict & Cluster. cost: of a tick.
+    accuracy: causal networks by the share of a sequence that was seen, each alone and all together
+    (or those of `--trained`), and one that reads sequences both ways. people: the same on people
+    never seen. labels: accuracy by number of labels and rule of selection, on latents learned
+    without labels, with and without knowing which recordings were made together. published:
+    Predict & Cluster and SESAR. utd-mhad: the same settings on UTD-MHAD, odd subjects to learn
+    from, even ones to test on. cost: of a tick.
     """
     if task not in TASKS:
         raise ConfigError(f"there is no task '{task}'; there are {', '.join(TASKS)}.")
     torch.set_num_threads(1)
-    recipe = Recipe(members=1)
+    threadpool_limits(1)  # of scikit-learn
+    recipe = Recipe(members=seeds)
     if updates is not None:
         recipe = replace(recipe, training=replace(recipe.training, updates=updates))
+    if pretraining is None and task == "labels":
+        pretraining = _WITHOUT_LABELS
     if pretraining is not None:
         recipe = replace(recipe, pretraining=replace(recipe.pretraining, updates=pretraining))
     ucla, utd = load_ucla(data), load_utd(background)
@@ -77,14 +104,18 @@ def run(
         "conditions": {
             "seeds": seeds, "updates": recipe.training.updates, "cpus": os.cpu_count(),
             "pretraining": recipe.pretraining.updates, "threads": 1,
-            "split": "NW-UCLA cross-view: views 1, 2 to learn from, view 3 to test on",
+            "split": "UTD-MHAD: odd subjects to learn from, even ones to test on"
+            if task == "utd-mhad"
+            else "NW-UCLA cross-view: views 1, 2 to learn from, view 3 to test on",
         },
         "rows": rows,
     }  # fmt: skip
     made = {
-        "accuracy": lambda: _accuracy(ucla, utd, recipe, seeds),
+        "accuracy": lambda: _accuracy(ucla, utd, recipe, trained),
+        "people": lambda: _people(ucla, utd, recipe),
         "labels": lambda: _labels(ucla, recipe, seeds),
         "published": lambda: _published(ucla, hidden, recipe.training.updates),
+        "utd-mhad": lambda: _utd(utd, recipe),
         "cost": lambda: _cost(ucla, utd),
     }[task]()
     for row in made:
@@ -96,24 +127,81 @@ def run(
     return result
 
 
-def _accuracy(ucla: Sequences, utd: Sequences, recipe: Recipe, seeds: int) -> Iterator[Row]:
+def _accuracy(
+    ucla: Sequences, utd: Sequences, recipe: Recipe, trained: Path | None
+) -> Iterator[Row]:
     learned, test = cross_view(ucla)
     background, others = odd_subjects(utd)
+    if trained is not None:
+        committee = load_trained(trained).network
+    else:
+        committee = _trained(learned, background, recipe)
     streams = plain_streams(test, others, 60)
-    for seed in range(seeds):
-        chosen = replace(recipe, training=replace(recipe.training, seed=seed))
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.process_time()
-            network = train_committee(learned, background, chosen, Path(folder))
-            cpu_s = time.process_time() - began
-        shares = accuracy(judge(network, test), test.label)
+    for name, network in _alone_and_together(committee):
+        found = asdict(judge_streams(network, streams))
         yield {
-            "model": "causal, carried state",
-            "seed": seed,
-            **{f"at {100 * s:.0f} %": a for s, a in zip(SEEN, shares, strict=True)},
-            **{f"stream {k}": v for k, v in asdict(judge_streams(network, streams)).items()},
-            "train_cpu_s": round(cpu_s),
-        }
+            **name, **_by_share(accuracy(judge(network, test), test.label)),
+            **{f"stream {k}": v for k, v in found.items()},
+        }  # fmt: skip
+    for seed in range(recipe.members):
+        torch.manual_seed(seed)
+        offline = Offline(replace(recipe.network, classes=len(ACTIONS)))
+        settings = replace(recipe.training, seed=seed)
+        fit(offline, OfflineLoss(learned, settings.batch, recipe.augmentation), settings)
+        shares = accuracy(judge_whole(offline, test), test.label)
+        yield {"model": "offline, both ways", "seed": seed, **_by_share(shares)}
+
+
+def _people(ucla: Sequences, utd: Sequences, recipe: Recipe) -> Iterator[Row]:
+    """Learn from other people in views 1 and 2; test on the rest in view 3."""
+    learned, test = cross_view(ucla)
+    background, _ = odd_subjects(utd)
+    folds = [people for people in _FOLDS if np.isin(test.subject, people).any()]
+    for number, out in enumerate(folds):
+        committee = _trained(by_subject(learned, out)[0], background, recipe)
+        seen_not = by_subject(test, out)[1]
+        for name, network in _alone_and_together(committee):
+            shares = accuracy(judge(network, seen_not), seen_not.label)
+            yield {**name, "fold": number, "sequences": len(seen_not), **_by_share(shares)}
+
+
+def _utd(utd: Sequences, recipe: Recipe) -> Iterator[Row]:
+    own = with_own_labels(utd)
+    learned, test = odd_subjects(own)
+    classes = int(own.label.max()) + 1
+    # Some of these actions differ only in whether they go left or right.
+    recipe = replace(
+        recipe,
+        network=replace(recipe.network, classes=classes),
+        augmentation=replace(recipe.augmentation, mirror=0.0),
+    )
+    committee = Committee(recipe.network, recipe.members)
+    for seed, member in enumerate(committee.members):
+        assert isinstance(member, Sesar)
+        pretrain(member, learned, recipe, seed)
+        settings = replace(recipe.training, seed=seed)
+        fit(member, ClipLoss(learned, settings.batch, recipe.augmentation), settings)
+    for name, network in _alone_and_together(committee.eval()):
+        yield {**name, **_by_share(accuracy(judge(network, test, classes), test.label))}
+
+
+def _trained(learned: Sequences, background: Sequences, recipe: Recipe) -> Committee:
+    with tempfile.TemporaryDirectory() as folder:
+        return train_committee(learned, background, recipe, Path(folder))
+
+
+def _alone_and_together(committee: Committee) -> Iterator[tuple[Row, Committee]]:
+    """Give each member as a committee of its own, then all of them."""
+    for number, member in enumerate(committee.members):
+        alone = Committee(committee.config, 1, committee.temperature)
+        alone.members[0].load_state_dict(member.state_dict())
+        yield {"model": "causal, one network", "seed": number}, alone.eval()
+    if len(committee.members) > 1:
+        yield {"model": f"causal, {len(committee.members)} networks"}, committee
+
+
+def _by_share(shares: Sequence[float]) -> Row:
+    return {f"at {100 * s:.0f} %": a for s, a in zip(SEEN, shares, strict=True)}
 
 
 def _labels(ucla: Sequences, recipe: Recipe, seeds: int) -> Iterator[Row]:
@@ -163,6 +251,38 @@ def _published(ucla: Sequences, hidden: int, updates: int) -> Iterator[Row]:
         cpu_s = round(time.process_time() - began)
         found = score(*_both(network, learned, test))
         yield {**about, "updates": updates, "1-NN": found, "train_cpu_s": cpu_s}
+        if decoding == "fixed weights":
+            short = replace(settings, updates=max(1, updates // 4))
+            yield from _sesar(network, learned, test, short)
+
+
+def _sesar(
+    network: PredictCluster, learned: Prepared, test: Prepared, settings: TrainingSettings
+) -> Iterator[Row]:
+    """Go on with SESAR: reconstruct all and classify what has a label, then ask for more labels."""
+    labelled = np.zeros(len(learned.label), bool)
+    probabilities = None
+    for number, budget in enumerate(b for b in BUDGETS if b <= len(labelled)):
+        x = features(network, learned).astype(np.float64)
+        x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+        count = budget - int(labelled.sum())
+        labelled[RULES["MI"](Round(x, probabilities, labelled.copy(), count, number))] = True
+        fit(
+            network,
+            PublishedLoss(learned, settings.batch, torch.from_numpy(labelled)),
+            replace(settings, seed=number),
+        )
+        with torch.no_grad():
+            made = [
+                network.classifier(torch.from_numpy(f)).softmax(-1).double().numpy()
+                for f in _both(network, learned, test)
+            ]
+        probabilities = made[0][None]
+        yield {
+            "model": "SESAR, joint training, MI", "hidden": network.config.hidden,
+            "labels": budget, "updates": settings.updates,
+            "accuracy": float((made[1].argmax(1) == test.label.numpy()).mean()),
+        }  # fmt: skip
 
 
 def _both(network: PredictCluster, learned: Any, test: Any) -> tuple[Any, Any]:

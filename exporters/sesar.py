@@ -16,6 +16,7 @@ from exporters.onnx_graph import Graph, StepGraph
 from exporters.verify import Stretch, verify
 from models.sesar.network import (
     BONE,
+    DISTANCE_EPSILON,
     HEADING_S,
     JOINTS,
     PARENTS,
@@ -24,9 +25,9 @@ from models.sesar.network import (
     SPEED,
     START_LOG_WEIGHT,
     UNIT_EPSILON,
-    Mixing,
     Sesar,
     across,
+    ends,
 )
 from models.sesar.trained import Card, Committee
 from stream.model_file import Contract, Port, Score
@@ -114,6 +115,7 @@ def _contract(step: StepGraph, card: Card, sha256: str) -> Contract:
         inputs=(fed,),
         outputs=(made,),
         states=step.states,
+        threshold=card.threshold,
         preprocessing={
             "joints": "turned to the person's heading; relative to the hip centre, to each joint's"
             " parent, and as velocities",
@@ -130,7 +132,7 @@ def _contract(step: StepGraph, card: Card, sha256: str) -> Contract:
 
 
 def _features(graph: Graph, joints: str) -> str:
-    """Return features (1, 180): axis by axis, joint by joint, position, velocity and bone."""
+    """Return features (1, 270): as the network has them, but vectors axis by axis."""
     flat = graph.reshape(joints, 1, _FLAT)
     previous, begun = graph.state("previous", (1, _FLAT)), graph.state("begun", (1, 1))
     moved = graph.op("Mul", graph.op("Sub", flat, previous), begun)
@@ -146,7 +148,23 @@ def _features(graph: Graph, joints: str) -> str:
     x, y, z = graph.ops("Split", [vectors], (0, 1, 2), axis=1, num_outputs=3)
     left = graph.op("Add", graph.op("Mul", hx, x), graph.op("Mul", hz, z))
     away = graph.op("Sub", graph.op("Mul", hx, z), graph.op("Mul", hz, x))
-    return graph.op("Concat", left, y, away, axis=1)
+    apart, change = _distances(graph, graph.op("Concat", flat, previous, axis=0), begun)
+    return graph.op("Concat", left, y, away, apart, change, axis=1)
+
+
+def _distances(graph: Graph, poses: str, begun: str) -> tuple[str, str]:
+    """Return distances (1, 45) of a pose, and how fast they change since the one before it."""
+    between = graph.op("MatMul", poses, graph.constant(_between_matrix()))
+    square = graph.op("Mul", between, between)
+    # Axis by axis, so that squares of one distance lie as far apart as there are distances.
+    square = graph.op("ReduceSum", graph.reshape(square, 2, 3, -1), graph.constant([1]), keepdims=0)
+    apart = graph.op("Sqrt", graph.op("Add", square, graph.constant(DISTANCE_EPSILON)))
+    now, before = graph.ops("Split", [apart], (0, 1), axis=0, num_outputs=2)
+    change = graph.op("Mul", graph.op("Sub", now, before), begun)
+    return (
+        graph.op("Mul", now, graph.constant(POSITION)),
+        graph.op("Mul", change, graph.constant(SPEED / PERIOD_S)),
+    )
 
 
 def _unit(graph: Graph, v: str) -> str:
@@ -158,6 +176,12 @@ def _unit(graph: Graph, v: str) -> str:
 def _across_matrix() -> Array:
     """Return (60, 2), the linear map of `models.sesar.network.across`."""
     return across(torch.eye(_FLAT).view(_FLAT, JOINTS, 3)).double().numpy()
+
+
+def _between_matrix() -> Array:
+    """Return (60, 135), the linear map of `models.sesar.network.ends`, axis by axis."""
+    found = ends(torch.eye(_FLAT).view(_FLAT, JOINTS, 3))
+    return found.transpose(1, 2).flatten(1).double().numpy()
 
 
 def _vector_matrix() -> Array:
@@ -179,14 +203,14 @@ def _member(graph: Graph, network: Sesar, features: str, number: int) -> str:
     config = network.config
     x = _embed(graph, network, features)
     for layer in range(config.layers):
-        old = graph.state(f"hidden_{number}_{layer}", (1, 1, config.hidden))
-        weights = [graph.constant(w) for w in _gru_weights(network, layer)]
+        names = f"hidden_{number}_{layer}", f"cell_{number}_{layer}"
+        old = [graph.state(name, (1, 1, config.hidden)) for name in names]
+        weights = [graph.constant(w) for w in _lstm_weights(network, layer)]
         sequence = graph.reshape(x, 1, 1, config.hidden)
-        (new,) = graph.ops(
-            "GRU", [sequence, *weights, "", old], (1,), hidden_size=config.hidden,
-            linear_before_reset=1,
+        made = graph.ops(
+            "LSTM", [sequence, *weights, "", *old], (1, 2), hidden_size=config.hidden
         )  # fmt: skip
-        new = graph.carry(f"hidden_{number}_{layer}", new)
+        new, _ = (graph.carry(name, value) for name, value in zip(names, made, strict=True))
         x = graph.reshape(new, 1, config.hidden)
     out = graph.linear(x, _array(network.head.weight).T, _array(network.head.bias))
     sizes = graph.constant([config.classes, 1, 1])
@@ -211,30 +235,11 @@ def _read_out(graph: Graph, out: tuple[str, ...], number: int, classes: int) -> 
 
 def _embed(graph: Graph, network: Sesar, features: str) -> str:
     weight, bias = _array(network.inward.weight).T, _array(network.inward.bias)
-    if network.config.mixing:
-        grouped = graph.reshape(features, 3, JOINTS, 3)
-        by_joint = graph.op("Transpose", grouped, perm=[1, 2, 0])
-        own = graph.reshape(by_joint, JOINTS, 9)
-        x = graph.op("MatMul", own, graph.constant(_array(network.joint.weight).T))
-        bias_of_joint = _array(network.joint.bias) + _array(network.joint_bias)
-        x = graph.op("Add", x, graph.constant(bias_of_joint))
-        for layer in network.mixing:
-            x = _mix(graph, layer, x)  # type: ignore[arg-type]
-        row = graph.op("Concat", x, own, axis=1)
-        features = graph.reshape(row, 1, len(weight))
-    else:
-        weight = weight.reshape(JOINTS, 3, 3, -1).transpose(2, 0, 1, 3).reshape(9 * JOINTS, -1)
+    vectors, apart = np.split(weight, [9 * JOINTS])
+    vectors = vectors.reshape(JOINTS, 3, 3, -1).transpose(2, 0, 1, 3).reshape(9 * JOINTS, -1)
+    weight = np.concatenate([vectors, apart])
     y = graph.linear(features, weight, bias)
     return graph.op("Relu", _norm(graph, network.norm, y))
-
-
-def _mix(graph: Graph, layer: Mixing, x: str) -> str:
-    graphs, channels = len(layer.graphs), layer.linear.out_features
-    mixed = graph.op("MatMul", graph.constant(_array(layer.graphs)), x)
-    mixed = graph.op("Transpose", mixed, perm=[1, 0, 2])
-    mixed = graph.reshape(mixed, JOINTS, graphs * channels)
-    y = graph.linear(mixed, _array(layer.linear.weight).T, _array(layer.linear.bias))
-    return graph.op("Add", x, graph.op("Relu", _norm(graph, layer.norm, y)))
 
 
 def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
@@ -242,13 +247,13 @@ def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
     return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)
 
 
-def _gru_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
-    """Return W, R and B as ONNX's GRU takes them: gates update, reset, new."""
-    named = {name: _array(value) for name, value in network.gru.named_parameters()}
+def _lstm_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
+    """Return W, R and B as ONNX's LSTM takes them: gates input, output, forget, new."""
+    named = {name: _array(value) for name, value in network.lstm.named_parameters()}
 
     def ordered(name: str) -> Array:
-        reset, update, new = np.split(named[f"{name}_l{layer}"], 3)
-        return np.concatenate([update, reset, new])
+        given, forget, new, output = np.split(named[f"{name}_l{layer}"], 4)
+        return np.concatenate([given, output, forget, new])
 
     biases = np.concatenate([ordered("bias_ih"), ordered("bias_hh")])
     return ordered("weight_ih")[None], ordered("weight_hh")[None], biases[None]

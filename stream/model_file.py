@@ -67,8 +67,9 @@ class Contract(msgspec.Struct, kw_only=True, frozen=True):
     """The metadata of a model file, stored as JSON under the key `innervate`.
 
     `delay_steps` is the fixed look-ahead: the output for bin t comes with bin t + delay_steps.
-    `parity` holds the largest errors seen when the export was verified; `trained_on` names the
-    data, its sha256 and its licence; `training` the settings.
+    `threshold` is the probability from which a class is to be believed, as calibrated on data that
+    was not trained on; None when it was not. `parity` holds the largest errors seen when the export
+    was verified; `trained_on` names the data, its sha256 and its licence; `training` the settings.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Contract(msgspec.Struct, kw_only=True, frozen=True):
     outputs: tuple[Port, ...]
     states: tuple[State, ...] = ()
     delay_steps: int = 0
+    threshold: float | None = None
     preprocessing: dict[str, Any] = {}
     trained_on: dict[str, Any] = {}
     training: dict[str, Any] = {}
@@ -200,6 +202,11 @@ def _check_ports(path: Path, contract: Contract) -> None:
         raise ModelError(f"{path}: the contract names no input or no output.")
     if contract.delay_steps < 0:
         raise ModelError(f"{path}: the contract has {contract.delay_steps} delay steps.")
+    if contract.threshold is not None and not 0.5 < contract.threshold <= 1:
+        raise ModelError(
+            f"{path}: the contract has a threshold of {contract.threshold:g}; it must be above 0.5,"
+            " so that no two classes reach it at once, and at most 1."
+        )
     tensors: tuple[Port | State, ...] = (*contract.inputs, *contract.outputs, *contract.states)
     for tensor in tensors:
         if tensor.dtype not in _DTYPES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from models.sesar.evaluation import (
     judge_streams,
     plain_streams,
 )
-from models.sesar.live import load_recogniser, rate_agreement
+from models.sesar.live import debounced, load_recogniser, load_threshold, rate_agreement
 from stream.errors import ConfigError
 
 _STREAMS = 60
@@ -46,7 +47,8 @@ def evaluate(
 ) -> None:
     """Measure a recogniser on view 3 of NW-UCLA and on streams with even subjects of UTD-MHAD.
 
-    An .onnx file is stepped tick by tick, as it runs live.
+    An .onnx file is stepped tick by tick, as it runs live. `stream` takes the likeliest action of
+    each tick, `live` what the node `actions` makes of it with its defaults.
     """
     # Steps are too small to gain from more.
     torch.set_num_threads(1)
@@ -58,8 +60,12 @@ def evaluate(
     console = Console()
     with console.status("sequences"):
         found = judge(network, test)
-    with console.status("streams"):
-        streams = judge_streams(network, plain_streams(test, others, _STREAMS))
+    with console.status("streams"), torch.no_grad():
+        chained = plain_streams(test, others, _STREAMS)
+        probabilities = network(chained.joints)
+        label_of = partial(debounced, threshold=load_threshold(model))
+        streams = judge_streams(lambda joints: probabilities, chained)
+        live = judge_streams(lambda joints: probabilities, chained, label_of)
     with console.status("frame rates"):
         agreement = {
             name: rate_agreement(network, others, every, lost) for every, lost, name in _RATES
@@ -68,6 +74,7 @@ def evaluate(
     row: dict[str, Any] = {"model": model.name}
     row |= {f"accuracy_{100 * s:.0f}": a for s, a in zip(SEEN, shares, strict=True)}
     row |= {f"stream_{name}": value for name, value in asdict(streams).items()}
+    row |= {f"live_{name}": value for name, value in asdict(live).items()}
     row |= {f"agreement_{name}": value for name, value in agreement.items()}
     matrix = confusion(found[-1], test.label)
     _show(console, row, matrix)

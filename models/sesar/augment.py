@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,16 @@ class Clips:
     length: Tensor
     heading_rad: Tensor
 
+    def parts(self, n: int) -> Iterator[tuple[Tensor, Clips]]:
+        """Give up to `n` batches of clips of like length, each with the numbers of its clips.
+
+        They need less padding than all together, which is most of what a network would work on.
+        """
+        for rows in self.length.argsort(stable=True).chunk(n):
+            length = self.length[rows]
+            joints = self.joints[rows, : int(length[-1])]
+            yield rows, Clips(joints, length, self.heading_rad[rows])
+
 
 class Sampler:
     """Makes clips of sequences, all of a batch at once. Draws from torch's global generator."""
@@ -84,13 +95,13 @@ class Sampler:
         self._length = torch.from_numpy(sequences.length)
         self._fps = torch.from_numpy(sequences.fps).float()
 
-    def whole(self, chosen: Tensor, rate: float = 1.0) -> Clips:
-        """Return whole sequences as they are; `rate` 2 makes them twice as fast."""
-        last = self._length[chosen] - 1
-        speed = torch.full((len(chosen),), rate)
-        begin, stride = torch.zeros(len(chosen)), torch.ones(len(chosen), dtype=torch.long)
-        joints, length = self._resample(chosen, (begin, last.float()), speed, stride, None)
-        return Clips(joints, length, torch.zeros(len(chosen)))
+    def whole(self, chosen: Tensor) -> Clips:
+        """Return whole sequences as they are."""
+        n = len(chosen)
+        stretch = torch.zeros(n), (self._length[chosen] - 1).float()
+        stride = torch.ones(n, dtype=torch.long)
+        joints, length = self._resample(chosen, stretch, torch.ones(n), stride, None)
+        return Clips(joints, length, torch.zeros(n))
 
     def augmented(self, chosen: Tensor, a: Augmentation) -> Clips:
         """Return changed clips of the chosen sequences."""

@@ -126,6 +126,11 @@ def load_utd(folder: Path) -> Sequences:
     return _join(items, UTD_FPS)
 
 
+def with_own_labels(utd: Sequences) -> Sequences:
+    """Return UTD-MHAD with its own 27 actions as labels 0 to 26."""
+    return replace(utd, label=utd.performance // 10_000 - 1)
+
+
 def cross_view(ucla: Sequences) -> tuple[Sequences, Sequences]:
     """Return the published split of NW-UCLA: views 1 and 2 to learn from, view 3 to test on."""
     return ucla.select(ucla.view != 3), ucla.select(ucla.view == 3)

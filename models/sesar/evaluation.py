@@ -22,6 +22,7 @@ SEEN = (0.25, 0.5, 0.75, 1.0)
 Recogniser = Callable[[Tensor], Tensor]
 """From joints (clips, ticks, 20, 3) to probabilities (clips, ticks, classes)."""
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 _CHUNK = 128
 _PLAIN = Augmentation(
     crop=0.0, speed=1.0, tilt_rad=0.0, heading_rad=0.0, scale=0.0, joint_m=0.0, noise_m=0.0,
@@ -30,18 +31,17 @@ _PLAIN = Augmentation(
 
 
 @torch.no_grad()
-def judge(network: Recogniser, sequences: Sequences, rate: float = 1.0) -> Floats:
-    """Return probabilities (shares seen, sequences, actions) from a cold start on each sequence.
+def judge(network: Recogniser, sequences: Sequences, classes: int = len(ACTIONS)) -> Floats:
+    """Return probabilities (shares seen, sequences, classes) from a cold start on each sequence.
 
-    A segmented sequence shows an action, so background is left out. `rate` 2 plays sequences
-    twice as fast.
+    A segmented sequence shows an action, so background, which comes after them, is left out.
     """
     sampler = Sampler(sequences)
-    found = np.zeros((len(SEEN), len(sequences), len(ACTIONS)), np.float32)
+    found = np.zeros((len(SEEN), len(sequences), classes), np.float32)
     # Sequences of like length make batches without much padding.
     for chosen in torch.from_numpy(np.argsort(sequences.length)).split(_CHUNK):
-        clips = sampler.whole(chosen, rate)
-        p = network(clips.joints)[..., : len(ACTIONS)]
+        clips = sampler.whole(chosen)
+        p = network(clips.joints)[..., :classes]
         p = p / p.sum(-1, keepdim=True)
         for row, share in zip(found, SEEN, strict=True):
             at = (clips.length * share).ceil().long() - 1
@@ -63,7 +63,7 @@ def confusion(probabilities: Floats, label: NDArray[np.int64]) -> NDArray[np.int
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """How streams were labelled tick by tick, without debouncing.
+    """How streams were labelled tick by tick.
 
     Attributes
     ----------
@@ -72,7 +72,10 @@ class StreamFigures:
     hit
         Share of shown actions whose own label was the most frequent one of the actions.
     false_per_minute
-        Stretches of background ticks with a label, per minute of background.
+        Stretches of background ticks with a label, per minute of background; a label that outlasts
+        its action counts.
+    unprompted_per_minute
+        Of them, labels that touch no action at all.
     onset_s
         Median time from the start of an action to the first right label, of those with one;
         None without any.
@@ -82,6 +85,7 @@ class StreamFigures:
     macro_f1: float
     hit: float
     false_per_minute: float
+    unprompted_per_minute: float
     onset_s: float | None
 
 
@@ -93,17 +97,25 @@ def plain_streams(
     return StreamMaker(actions, background, StreamSettings(ticks=ticks)).make(n, _PLAIN)
 
 
+def likeliest(probabilities: Floats, threshold: float = 0.5) -> Ints:
+    """Return the likeliest action of each tick if its probability reaches the threshold."""
+    actions = probabilities[:, :BACKGROUND]
+    return np.where(actions.max(-1) >= threshold, actions.argmax(-1), BACKGROUND)
+
+
 @torch.no_grad()
-def judge_streams(network: Recogniser, streams: Streams, threshold: float = 0.5) -> StreamFigures:
-    """Label every tick: the likeliest action if its probability reaches the threshold."""
-    p = network(streams.joints).numpy()
-    found = np.where(p[..., :BACKGROUND].max(-1) >= threshold, p[..., :BACKGROUND].argmax(-1),
-                     BACKGROUND)  # fmt: skip
+def judge_streams(
+    network: Recogniser, streams: Streams, label_of: Callable[[Floats], Ints] = likeliest
+) -> StreamFigures:
+    """Label every tick of streams by a rule from probabilities (ticks, classes) to labels."""
+    found = np.stack([label_of(p) for p in network(streams.joints).numpy()])
     label, clip = streams.label.numpy(), streams.clip.numpy()
     known = streams.weight.numpy() > 0
     background = known & (label == BACKGROUND)
     wrong = background & (found != BACKGROUND)
     starts = wrong & ~np.pad(wrong, ((0, 0), (1, 0)))[:, :-1]
+    minutes = background.sum() * PERIOD_S / 60
+    unprompted = sum(_inside(said, away) for said, away in zip(found, background, strict=True))
     hits, onsets = [], []
     for row in range(len(label)):
         for number in np.unique(clip[row][(label[row] != BACKGROUND) & known[row]]):
@@ -120,9 +132,16 @@ def judge_streams(network: Recogniser, streams: Streams, threshold: float = 0.5)
         accuracy=float((found == label)[known].mean()),
         macro_f1=float(f1_score(label[known], found[known], average="macro")),
         hit=float(np.mean(hits)),
-        false_per_minute=float(starts.sum() / (background.sum() * PERIOD_S / 60)),
+        false_per_minute=float(starts.sum() / minutes),
+        unprompted_per_minute=float(unprompted / minutes),
         onset_s=float(np.median(onsets)) if onsets else None,
     )
+
+
+def _inside(said: Ints, background: NDArray[np.bool_]) -> int:
+    """Return how many stretches of one label (ticks,) lie in background from end to end."""
+    stretches = np.split(np.arange(len(said)), np.flatnonzero(np.diff(said)) + 1)
+    return sum(bool(said[s[0]] != BACKGROUND and background[s].all()) for s in stretches)
 
 
 def fit_temperature(probabilities: Floats, label: NDArray[np.int64]) -> float:
@@ -132,3 +151,22 @@ def fit_temperature(probabilities: Floats, label: NDArray[np.int64]) -> float:
     candidates = torch.logspace(-1, 1, 81)
     losses = [torch.nn.functional.cross_entropy(logits / t, truth) for t in candidates]
     return float(candidates[int(torch.stack(losses).argmin())])
+
+
+RIGHT = 0.9
+"""Share of labelled ticks that are to be right."""
+
+
+def fit_threshold(probabilities: Floats, label: NDArray[np.int64]) -> float:
+    """Return the probability from which a label is to be believed, 0.55 to 0.95.
+
+    It is the lowest from which on at least `RIGHT` of the ticks that are labelled, with an action,
+    are labelled rightly; the highest one where none is enough. Ticks are (n, classes), and (n,).
+    """
+    actions = probabilities[:, :BACKGROUND]
+    found, sure = actions.argmax(1), actions.max(1)
+    for threshold in np.linspace(0.55, 0.95, 41):
+        labelled = sure >= threshold
+        if labelled.any() and (found == label)[labelled].mean() >= RIGHT:
+            break
+    return round(float(threshold), 2)

@@ -38,7 +38,7 @@ def reduced(train: Floats, test: Floats) -> tuple[Floats, Floats]:
 
 
 def committee_of(
-    x: Floats, chosen: Ints, label: Ints, classes: int, rng: np.random.Generator
+    x: Floats, chosen: Ints, label: Ints, classes: int, rng: np.random.Generator, *, members: int
 ) -> Floats:
     """Return probabilities (members, n, classes) of classifiers fitted to the labels at hand.
 
@@ -52,7 +52,7 @@ def committee_of(
         (chosen,) int64.
     """
     draws = [np.arange(len(chosen))]
-    draws += [rng.choice(len(chosen), len(chosen)) for _ in range(_MEMBERS - 1)]
+    draws += [rng.choice(len(chosen), len(chosen)) for _ in range(members - 1)]
     return np.stack([_fit(x[chosen[d]], label[d], None, x, classes) for d in draws])
 
 
@@ -116,7 +116,8 @@ def run_rounds(
         asked = RULES[rule](Round(x, probabilities, labelled, count, seed * 1000 + number))
         labelled[asked] = True
         chosen = np.flatnonzero(labelled)
-        probabilities = committee_of(x, chosen, label[chosen], classes, random)
+        members = _MEMBERS if rule == "committee" else 1
+        probabilities = committee_of(x, chosen, label[chosen], classes, random, members=members)
         answer = classify(x, test[0], chosen, label[chosen], classes)
         found[goal] = float((answer.argmax(1) == test[1]).mean())
     return found

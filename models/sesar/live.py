@@ -9,13 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.sesar.dataset import CLASSES, Sequences
+from models.sesar.dataset import BACKGROUND, CLASSES, Sequences
 from models.sesar.evaluation import Recogniser
 from models.sesar.network import PERIOD_S
 from models.sesar.trained import load_trained
 from stream.errors import ModelError
 from stream.inference import StreamingSession
+from stream.model_file import read_contract
 from stream.units import to_ns
+from stream.vision.actions import ActionsSettings, Debounce, thresholds
 from stream.vision.motion import Clock
 
 _HOLE_NS = to_ns(1.0)
@@ -59,6 +61,31 @@ def ticks(joints: NDArray[np.float32], fps: float, kept: NDArray[np.bool_]) -> N
     for number in np.flatnonzero(kept):
         found += [pose for _, pose in clock.push(to_ns(number / fps), joints[number])]
     return np.stack(found)
+
+
+def load_threshold(path: Path) -> float | None:
+    """Return the calibrated threshold of a model file, or of the folder of a training.
+
+    Raises
+    ------
+    ModelError
+        There is neither.
+    """
+    return load_trained(path).card.threshold if path.is_dir() else read_contract(path).threshold
+
+
+def debounced(
+    probabilities: NDArray[np.float32], threshold: float | None = None
+) -> NDArray[np.int64]:
+    """Return the label of each tick as `actions` with its defaults gives it, (ticks,)."""
+    s = ActionsSettings()
+    debounce = Debounce(BACKGROUND, *thresholds(s, threshold), to_ns(s.hold))
+    found = np.full(len(probabilities), BACKGROUND, np.int64)
+    for tick, p in enumerate(probabilities[:, :BACKGROUND]):
+        debounce.push(to_ns(tick * PERIOD_S), p)
+        if debounce.label is not None:
+            found[tick] = debounce.label
+    return found
 
 
 @torch.no_grad()

@@ -13,7 +13,9 @@ from models.sesar.augment import Augmentation, Sampler
 from models.sesar.dataset import Sequences
 from models.sesar.streams import StreamMaker, StreamSettings
 
-_SMOOTHING = 0.1
+_PARTS = 2
+SMOOTHING = 0.1
+"""Of labels: the share that is spread over all classes."""
 
 
 @dataclass
@@ -31,25 +33,28 @@ class ClipLoss:
     def __call__(self, network: nn.Module, update: int) -> Tensor:
         """Return the loss of a random batch."""
         chosen = torch.randint(len(self._label), (self.batch,))
-        clips, label = self._sampler.augmented(chosen, self.augmentation), self._label[chosen]
-        logits, evidence = network(clips.joints, clips.heading_rad)
-        rows, length = torch.arange(self.batch), clips.length
-        early = (torch.rand(self.batch) * length).long()
-        ticks = torch.arange(logits.shape[1])
+        clips = self._sampler.augmented(chosen, self.augmentation)
         # A first tick says little; from the middle on every tick should know.
+        length, ticks = clips.length, torch.arange(clips.joints.shape[1])
         share = (2 * (ticks + 1) / length[:, None]).clamp(max=1.0) * (ticks < length[:, None])
-        each = F.cross_entropy(
-            evidence.flatten(0, 1),
-            label.repeat_interleave(len(ticks)),
-            label_smoothing=_SMOOTHING,
-            reduction="none",
-        )
-        loss: Tensor = (
-            F.cross_entropy(logits[rows, length - 1], label, label_smoothing=_SMOOTHING)
-            + 0.5 * F.cross_entropy(logits[rows, early], label, label_smoothing=_SMOOTHING)
-            + 0.5 * (each * share.flatten()).sum() / share.sum()
-        )
+        at_end = F.one_hot(length - 1, len(ticks)) / self.batch
+        early = (torch.rand(self.batch) * length).long()
+        weight = at_end + 0.5 * F.one_hot(early, len(ticks)) / self.batch
+        loss = torch.zeros(())
+        for rows, part in clips.parts(_PARTS):
+            made = network(part.joints, part.heading_rad)
+            label = self._label[chosen[rows], None].expand(part.joints.shape[:2])
+            for values, of in zip(made, (weight, 0.5 * share / share.sum()), strict=True):
+                loss = loss + _weighted_error(values, label, of[rows, : label.shape[1]])
         return loss
+
+
+def _weighted_error(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Return the sum of weighted cross-entropies of logits (clips, ticks, classes)."""
+    each = F.cross_entropy(
+        logits.flatten(0, 1), label.flatten(), label_smoothing=SMOOTHING, reduction="none"
+    )
+    return (each * weight.flatten()).sum()
 
 
 @dataclass
@@ -70,15 +75,12 @@ class StreamLoss:
         """Return the loss of a random batch."""
         made = self._maker.make(self.batch // 4, self.augmentation)
         logits, evidence = network(made.joints)
-        label, weight = made.label.flatten(), made.weight.flatten()
-        total = weight.sum()
-        loss: Tensor = self._clips(network, update)
-        for values, share in ((logits, 1.0), (evidence, 0.5)):
-            each = F.cross_entropy(
-                values.flatten(0, 1), label, label_smoothing=_SMOOTHING, reduction="none"
-            )
-            loss = loss + share * (each * weight).sum() / total
-        return loss
+        weight = made.weight / made.weight.sum()
+        return (
+            self._clips(network, update)
+            + _weighted_error(logits, made.label, weight)
+            + 0.5 * _weighted_error(evidence, made.label, weight)
+        )
 
 
 @dataclass
@@ -109,8 +111,13 @@ class ContrastiveLoss:
         first = torch.randperm(len(self._other))[: self.batch]
         second = torch.where(torch.rand(self.batch) < self.pairs, self._other[first], first)
         clips = self._sampler.augmented(torch.cat([first, second]), self.augmentation)
-        states = network.encode(clips.joints, clips.heading_rad)  # type: ignore[operator]
-        z = F.normalize(self.projector(summary(states, clips.length)), dim=-1)
+        order, summaries = [], []
+        for rows, part in clips.parts(2 * _PARTS):
+            states = network.encode(part.joints, part.heading_rad)  # type: ignore[operator]
+            summaries.append(summary(states, part.length))
+            order.append(rows)
+        seen = torch.cat(summaries)[torch.cat(order).argsort()]
+        z = F.normalize(self.projector(seen), dim=-1)
         likeness = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
         partner = torch.arange(2 * self.batch).roll(self.batch)
         return F.cross_entropy(likeness, partner)

@@ -20,6 +20,7 @@ from models.sesar.evaluation import (
     SEEN,
     accuracy,
     fit_temperature,
+    fit_threshold,
     judge,
     judge_streams,
     plain_streams,
@@ -47,7 +48,8 @@ class Recipe:
     members
         Networks that decide together; each has its own seed.
     pretraining
-        Of the contrastive stage, which sees no labels.
+        Of the contrastive stage, which sees no labels. Left out by default: with all labels, as
+        much time is better spent on updates with them.
     training
         Of the stage with labels, on clips and streams.
     augmentation
@@ -59,9 +61,9 @@ class Recipe:
     network: SesarConfig = field(default_factory=lambda: SesarConfig(len(CLASSES)))
     members: int = 3
     pretraining: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(updates=400, batch=128, learning_rate=3e-3)
+        default_factory=lambda: TrainingSettings(updates=0, batch=128, learning_rate=3e-3)
     )
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(updates=1600))
     augmentation: Augmentation = field(default_factory=Augmentation)
     streams: StreamSettings = field(default_factory=StreamSettings)
     pairs: float = 0.0
@@ -82,8 +84,9 @@ def train_recogniser(
 ) -> Trained:
     """Train a recogniser on labelled sequences and write its folder.
 
-    First every fifth subject is held out: they give the scores on the card and the temperature of
-    the probabilities. Then fresh networks are trained on all subjects, and kept.
+    First every fifth subject is held out: they give the scores on the card, the temperature of the
+    probabilities and the threshold of labels. Then fresh networks are trained on all subjects, and
+    kept.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ def train_recogniser(
         some, some_background, recipe, folder,
         on_progress=lambda stage, p: on_progress(f"trial: {stage}", p), prefix="trial-",
     )  # fmt: skip
-    scores, trial.temperature = score(trial, others, other_background)
+    scores, trial.temperature, threshold = score(trial, others, other_background)
     network = train_committee(actions, background, recipe, folder, on_progress=on_progress)
     network.temperature = trial.temperature
     card = Card(
@@ -120,6 +123,7 @@ def train_recogniser(
         members=recipe.members,
         classes=CLASSES,
         temperature=network.temperature,
+        threshold=threshold,
         trained_on=about,
         training={
             **{k: v for k, v in asdict(recipe).items() if k != "network"},
@@ -195,21 +199,31 @@ def pretrain(
 
 def score(
     network: Committee, actions: Sequences, background: Sequences
-) -> tuple[dict[str, float], float]:
-    """Return figures on sequences that a committee was not trained on, and the best temperature."""
+) -> tuple[dict[str, float], float, float]:
+    """Return what sequences tell that a committee was not trained on.
+
+    Returns
+    -------
+    scores
+        Figures by name.
+    temperature
+        The best one; `network` has it from then on.
+    threshold
+        Probability from which a label is to be believed.
+    """
     figures = {
         f"accuracy at {100 * share:.0f} %": value
         for share, value in zip(SEEN, accuracy(judge(network, actions), actions.label), strict=True)
     }
     streams = plain_streams(actions, background, _STREAMS)
-    with torch.no_grad():
-        p = network(streams.joints)
     known = streams.weight > 0
-    temperature = fit_temperature(p[known].numpy(), streams.label[known].numpy())
-    network.temperature = temperature
+    label = streams.label[known].numpy()
+    with torch.no_grad():
+        network.temperature = fit_temperature(network(streams.joints)[known].numpy(), label)
+        threshold = fit_threshold(network(streams.joints)[known].numpy(), label)
     found = asdict(judge_streams(network, streams))
     figures |= {f"stream {name}": value for name, value in found.items() if value is not None}
-    return figures, temperature
+    return figures, network.temperature, threshold
 
 
 def _every_fifth(sequences: Sequences) -> NDArray[np.int64]:

@@ -32,6 +32,9 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
     temperature
         By which logits are divided, so that probabilities are right as often as they say on
         subjects that were held out.
+    threshold
+        Probability from which a label is to be believed, see `models.sesar.evaluation`; None where
+        nobody was held out.
     period_s
         From tick to tick.
     trained_on
@@ -49,6 +52,7 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
     members: int
     classes: tuple[str, ...]
     temperature: float = 1.0
+    threshold: float | None = None
     period_s: float = PERIOD_S
     trained_on: dict[str, Any] = {}
     training: dict[str, Any] = {}

@@ -79,6 +79,8 @@ def _facts(contract: Contract) -> dict[str, str]:
     facts = {"state": _state(contract)}
     if contract.delay_steps:
         facts["look-ahead"] = f"outputs come {contract.delay_steps} steps after their input"
+    if contract.threshold is not None:
+        facts["threshold"] = f"a class is believed from a probability of {contract.threshold:g} on"
     parity = dict(contract.parity)
     quantised = parity.pop("quantised", {})
     sections = {

@@ -103,7 +103,7 @@ class Model(Node[ModelSettings]):
                 names=output.channels,
                 unit=output.unit,
                 period_s=spec.period_s if output.period_s is None else output.period_s,
-                meta={"model": about},
+                meta={"model": about} | _threshold(contract, output),
             )
             for number, output in enumerate(contract.outputs)
         }
@@ -234,6 +234,13 @@ class Model(Node[ModelSettings]):
             self.context.counters.drop(reason, len(self._waiting))
             self._gap += sum(gap + 1 for _, _, gap in self._waiting)
             self._waiting.clear()
+
+
+def _threshold(contract: Contract, output: Port) -> dict[str, float]:
+    """Return what the stream of an output says of the probability from which to believe it."""
+    if contract.threshold is None or output.kind != "probabilities":
+        return {}
+    return {"threshold": contract.threshold}
 
 
 def _check_fit(model: str, port: Port, stream: str, spec: StreamSpec) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +19,10 @@ from stream.units import Seconds, to_ns
 UNKNOWN = "unknown"
 BACKGROUND = "background"
 """Name of the class of a model that stands for none of its actions."""
+
+_BEGIN = 0.6
+_END_SHARE = 2 / 3
+_SILENCE_NS = to_ns(1.0)
 
 
 class Debounce:
@@ -83,11 +89,19 @@ class Debounce:
 class ActionsSettings(NodeSettings):
     """Settings of `actions`."""
 
-    # Not `on` and `off`, which YAML reads as true and false.
-    begin: float = Field(0.6, gt=0.5, le=1.0, description="probability from which an action begins")
-    end: float = Field(0.4, ge=0.0, lt=1.0, description="probability below which it ends")
+    # Not `on` and `off`, which YAML reads as true and false. Above a half, so that no two actions
+    # reach it at once.
+    begin: float | None = Field(
+        None, gt=0.5, le=1.0,
+        description="probability from which an action begins; by default the threshold that the"
+        f" model file was calibrated to, else {_BEGIN:g}",
+    )  # fmt: skip
+    end: float | None = Field(
+        None, ge=0.0, lt=1.0,
+        description="probability below which it ends; by default two thirds of `begin`",
+    )  # fmt: skip
     hold: Seconds = Field(
-        0.2, ge=0.0, description="how long a probability must last; every change comes that late"
+        0.0, ge=0.0, description="how long a probability must last; every change comes that late"
     )
 
 
@@ -95,9 +109,13 @@ class Actions(Node[ActionsSettings]):
     """Turns class probabilities into one label a tick.
 
     The data are the probabilities as they came; `meta` holds `label` (a class name or `unknown`),
-    its `probability`, and `onset_ns` on the clock of the source. The class called `background`
-    is no action: while it holds, the label is unknown. `hold` is the delay that this adds, and the
-    report repeats it.
+    its `probability`, `onset_ns` on the clock of the source, and `uncertainty`: the entropy of the
+    probabilities, from 0 for a single class to 1 when all are equally likely. The class called
+    `background` is no action: while it holds, the label is unknown. `hold` is the delay that this
+    adds; the report repeats it, beside the thresholds.
+
+    When no probabilities have come for a second of the source's clock, since nobody is in view or
+    the camera is away, one packet says `unknown`; its data are NaN and its uncertainty is 1.
     """
 
     use = "actions"
@@ -106,7 +124,7 @@ class Actions(Node[ActionsSettings]):
     accepts = frozenset({"probabilities"})
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
-        """Return the stream of labels.
+        """Return the stream of labels; its `meta` holds the thresholds and the delay.
 
         Raises
         ------
@@ -116,12 +134,12 @@ class Actions(Node[ActionsSettings]):
         ((stream, spec),) = inputs.items()
         if not spec.names:
             raise ConfigError(f"'{stream}' does not name its classes, so nothing can be labelled.")
-        if self.settings.end > self.settings.begin:
+        begin, end = thresholds(self.settings, spec.meta.get("threshold"))
+        if end > begin:
             raise ConfigError(
-                f"end: {self.settings.end:g} is above begin, {self.settings.begin:g}; an action"
-                " would end before it began."
+                f"end: {end:g} is above begin, {begin:g}; an action would end before it began."
             )
-        meta = {**spec.meta, "debounce_s": self.settings.hold}
+        meta = {**spec.meta, **self._facts(spec)}
         return {
             "": StreamSpec("action", spec.shape, "float32", spec.names, "", spec.period_s, meta)
         }
@@ -132,34 +150,94 @@ class Actions(Node[ActionsSettings]):
         ((_, spec),) = context.inputs.items()
         self._names = spec.names
         self._acting = np.array([name != BACKGROUND for name in spec.names])
-        s = self.settings
-        self._debounce = Debounce(len(spec.names), s.begin, s.end, to_ns(s.hold))
+        begin, end = thresholds(self.settings, spec.meta.get("threshold"))
+        self._debounce = Debounce(len(spec.names), begin, end, to_ns(self.settings.hold))
         self._segment: int | None = None
         self._begun: dict[str, int] = {}
-        context.counters.note("debounce_s", s.hold)
+        self._last: Packet | None = None
+        self._slowness = 1.0
+        self._silent_ns: int | None = None
+        for key, value in self._facts(spec).items():
+            context.counters.note(key, value)
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Label one moment."""
-        if packet.data.shape != (len(self._names),) or not np.isfinite(packet.data).all():
+        p = packet.data
+        if p.shape != (len(self._names),) or not (np.isfinite(p).all() and (p >= 0).all()):
             self.context.counters.drop("not_probabilities")
             return ()
         decide = self._debounce
         if packet.segment != self._segment:
             self._segment = packet.segment
             decide.reset()
+        self._watch(packet)
         before = decide.label
-        decide.push(packet.source_ns, np.where(self._acting, packet.data, 0.0))
+        decide.push(packet.source_ns, np.where(self._acting, p, 0.0))
         known = decide.label is not None
         label = self._names[decide.label] if decide.label is not None else UNKNOWN
         if known and decide.label != before:
             self._begun[label] = self._begun.get(label, 0) + 1
-        probability = packet.data[decide.label] if known else 1.0 - packet.data[self._acting].max()
+        probability = p[decide.label] if known else 1.0 - p[self._acting].max()
         meta = {
-            "label": label, "probability": float(probability), "onset_ns": decide.onset_ns,
+            "label": label, "probability": float(probability), "uncertainty": uncertainty(p),
+            "onset_ns": decide.onset_ns,
         }  # fmt: skip
-        return [packet.derive("action", packet.data, meta=meta)]
+        return [packet.derive("action", p, meta=meta)]
+
+    def due_ns(self) -> int | None:
+        """Return when it will have been silent for too long."""
+        return self._silent_ns
+
+    def tick(self) -> Iterable[Packet]:
+        """Say that nothing is known any more."""
+        last, self._silent_ns = self._last, None
+        assert last is not None
+        self._debounce.reset()
+        now_ns = time.monotonic_ns()
+        at_ns = last.source_ns + round((now_ns - last.t_ns) / self._slowness)
+        meta = {"label": UNKNOWN, "probability": 1.0, "uncertainty": 1.0, "onset_ns": at_ns}
+        return [
+            Packet(
+                kind="action", data=np.full_like(last.data, np.nan), t_ns=now_ns, source_ns=at_ns,
+                source_end_ns=at_ns, segment=last.segment, meta=meta,
+            )
+        ]  # fmt: skip
 
     def finish(self) -> Iterable[Packet]:
         """Leave in the report how often each action began."""
         self.context.counters.note("begun", self._begun)
         return ()
+
+    def _watch(self, packet: Packet) -> None:
+        """Plan when to say that nothing comes any more; in slow motion a second takes longer."""
+        last = self._last
+        if last is not None and packet.source_ns > last.source_ns:
+            self._slowness = max(
+                1.0, (packet.t_ns - last.t_ns) / (packet.source_ns - last.source_ns)
+            )
+        self._last = packet
+        self._silent_ns = time.monotonic_ns() + round(_SILENCE_NS * self._slowness)
+
+    def _facts(self, spec: StreamSpec) -> dict[str, float]:
+        begin, end = thresholds(self.settings, spec.meta.get("threshold"))
+        return {"begin": begin, "end": end, "debounce_s": self.settings.hold}
+
+
+def thresholds(settings: ActionsSettings, calibrated: float | None) -> tuple[float, float]:
+    """Return the probabilities from which an action begins, and below which it ends.
+
+    `calibrated` is what the model file says, None where it says nothing.
+    """
+    begin = settings.begin
+    if begin is None:
+        begin = _BEGIN if calibrated is None else calibrated
+    return begin, round(_END_SHARE * begin, 3) if settings.end is None else settings.end
+
+
+def uncertainty(probabilities: NDArray[np.floating[Any]]) -> float:
+    """Return the entropy of probabilities (classes,), 0 for certainty and 1 for none at all."""
+    p = probabilities[probabilities > 0].astype(np.float64)
+    if len(probabilities) < 2 or not len(p):
+        return float(not len(p))
+    p /= p.sum()
+    return float(min(1.0, max(0.0, -(p * np.log(p)).sum() / math.log(len(probabilities)))))

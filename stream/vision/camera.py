@@ -107,6 +107,7 @@ class CameraSource(Source[CameraSettings]):
     def start(self, start_ns: int) -> None:
         """Count time from the common start; frames from before are not part of the run."""
         self._start_ns = start_ns
+        self._told = self._capture.forget()
 
     def due_ns(self) -> int | None:
         """Return when to look for the next frame: shortly before it should come."""

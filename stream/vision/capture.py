@@ -92,6 +92,13 @@ class Capture:
             self._frames.clear()
         return taken
 
+    def forget(self) -> dict[str, int]:
+        """Throw away the frames that wait here, and return the losses up to now."""
+        with self._arrived:
+            self._frames.clear()
+            self._gap = 0
+            return dict(self.losses)
+
     def close(self) -> None:
         """Release the camera. One that answers no more is left to the end of the process."""
         self._stop.set()
@@ -141,12 +148,13 @@ class Capture:
                 self._frames.appendleft(second._replace(gap=second.gap + oldest.gap + 1))
                 self.losses["overrun"] += 1
             self._frames.append(Captured(frame, t_ns, self._gap, self.outages))
+            self._gap = 0
             self._arrived.notify()
-        self._gap = 0
 
     def _refuse(self, reason: str, frame: Frame | None) -> None:
-        self.losses[reason] += 1
-        self._gap += 1
+        with self._arrived:
+            self.losses[reason] += 1
+            self._gap += 1
         if sum(self.losses.values()) <= _LOGGED_REFUSALS:
             found = "a frame that cannot be decoded"
             if frame is not None:

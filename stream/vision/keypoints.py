@@ -21,6 +21,7 @@ from stream.vision.layouts import (
     Layout,
     kinect_from_mediapipe,
 )
+from stream.vision.level import Level
 from stream.vision.smoothing import OneEuro
 
 METRES = ("x", "y", "z")
@@ -52,7 +53,8 @@ class Keypoints(Node[KeypointsSettings]):
     Outputs, float32, each with the times of its frame:
 
     - main: `keypoints` (33, 3): x, y in pixels and visibility, 0 to 1
-    - `world`: `skeleton` (33, 3): x, y, z in metres from the middle of the hips
+    - `world`: `skeleton` (33, 3): x, y, z in metres from the middle of the hips, y up in the world
+      once somebody has stood upright, see `stream.vision.level`
     - `kinect`: `skeleton` (20, 3): the same person as Kinect joints
     - `hands`: `keypoints` (2, 21, 3): left then right; x, y in pixels and confidence
     - `hands_world`: `skeleton` (2, 21, 3): metres from the middle of each hand
@@ -125,6 +127,8 @@ class Keypoints(Node[KeypointsSettings]):
                 name: OneEuro(cutoff_hz, _BETA) for name in ("", "world", "hands", "hands_world")
             }
         self._track = Track()
+        self._level = Level()
+        self._seen_ns = 0
         self._without = 0
         if self._body is not None:
             context.counters.note("frames_without_person", 0)
@@ -155,12 +159,16 @@ class Keypoints(Node[KeypointsSettings]):
         if body is None:
             self._without += 1
             self.context.counters.note("frames_without_person", self._without)
+        else:
+            self._level.update(body, (packet.source_ns - self._seen_ns) / 1e9)
+            self._seen_ns = packet.source_ns
+            self.context.counters.note("camera_pitch_deg", round(self._level.pitch_deg, 1))
         self.context.counters.note("persons", self._track.number)
         image, world = _nobody() if body is None else body
         pixels = _extent(image[:, :2])
         image = image.copy()
         image[:, :2] = self._smooth("", image[:, :2], packet.source_ns, pixels)
-        world = self._smooth("world", world, packet.source_ns, _BODY_M)
+        world = self._smooth("world", self._level.apply(world), packet.source_ns, _BODY_M)
         meta = {"state": self._track.state, "track": self._track.number}
         yield packet.derive("keypoints", image, meta=meta)
         yield packet.derive("skeleton", world, output="world", meta=meta)

@@ -23,6 +23,7 @@ from stream.vision.drawing import Caption, Found, Painter
 from stream.vision.frames import Frame, check_frames
 from stream.vision.layouts import Layout, layout
 from stream.vision.opencv import load_cv2
+from stream.vision.page import PictureServer, check_port
 from stream.vision.video_writer import VideoWriter
 
 _HOLD_NS = to_ns(0.5)
@@ -44,6 +45,11 @@ class OverlaySettings(NodeSettings):
     window: bool = Field(
         False, description="show it in a window; a file is then written only where 'file' says so"
     )
+    page: int | None = Field(
+        None, ge=1024, le=65535,
+        description="show it in a browser on this host, at http://127.0.0.1:PAGE/, such as 8765; a"
+        " file is then written only where 'file' says so",
+    )  # fmt: skip
 
 
 class _Held(NamedTuple):
@@ -61,6 +67,9 @@ class _Layer:
         self.layout = layout(str(spec.meta["layout"])) if self.role == "keypoints" else None
         self.packets: deque[Packet] = deque(maxlen=_KEPT)
         self.latency_ms: float | None = None
+        # A label holds until the next one, a period later.
+        period_s = (self.role == "label" and spec.period_s) or 0.0
+        self._holds_ns = max(1, to_ns(period_s))
 
     def add(self, packet: Packet) -> None:
         if self.packets and packet.source_ns < self.packets[-1].source_ns:
@@ -71,7 +80,11 @@ class _Layer:
         self.latency_ms = before + _SMOOTHING * (age_ms - before)
 
     def reached(self, source_ns: int) -> bool:
-        return bool(self.packets) and self.packets[-1].source_ns >= source_ns
+        return bool(self.packets) and self.packets[-1].source_ns + self._holds_ns > source_ns
+
+    def says_nobody(self, source_ns: int) -> bool:
+        packet = self.at(source_ns) if self.role == "keypoints" else None
+        return packet is not None and packet.meta.get("state") == "none"
 
     def at(self, source_ns: int) -> Packet | None:
         """Return what holds at a time: the newest packet that is not newer, nor too old."""
@@ -84,6 +97,8 @@ class _Layer:
 
 class Overlay(Node[OverlaySettings]):
     """Draw skeletons, the best label and latencies into frames, and write or show them.
+
+    To a file, to a window, or to a page on this host.
 
     It takes one stream of frames, any number of `keypoints`, and at most one stream of labels:
     float probabilities, one for each name of the stream; `label` and `probability` in a packet's
@@ -108,7 +123,7 @@ class Overlay(Node[OverlaySettings]):
         ------
         ConfigError
             There is not exactly one stream of frames; a stream cannot be drawn; the file exists;
-            there is no display.
+            there is no display; the port of the page is taken.
         MissingExtraError
             OpenCV is not installed.
         """
@@ -124,6 +139,8 @@ class Overlay(Node[OverlaySettings]):
             raise ConfigError("'overlay' shows at most one stream of labels, found several.")
         if self.settings.file is not None:
             _check_target(self.settings.file)
+        if self.settings.page is not None:
+            check_port(self.settings.page)
         if self.settings.window and not _has_display():
             raise ConfigError(
                 "window: there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set);"
@@ -136,7 +153,15 @@ class Overlay(Node[OverlaySettings]):
         return () if self.settings.file is None else (self.settings.file,)
 
     def open(self, context: Context) -> None:
-        """Begin the file, or make the window."""
+        """Begin the file, the window, the page.
+
+        Raises
+        ------
+        ConfigError
+            The file exists by now, or the port of the page is taken.
+        RecordingError
+            The file cannot be written.
+        """
         super().open(context)
         (self._stream,) = (n for n, spec in context.inputs.items() if spec.kind == "frame")
         spec = context.inputs[self._stream]
@@ -149,10 +174,14 @@ class Overlay(Node[OverlaySettings]):
         self._held: deque[_Held] = deque()
         self._writer: VideoWriter | None = None
         self._window = ""
+        self._page: PictureServer | None = None
         s = self.settings
         if s.window:
             self._window = f"{context.pipeline or 'innervate'}: {context.name}"
-        if s.file is not None or not s.window:
+        if s.page is not None:
+            self._page = PictureServer(s.page)
+            context.counters.note("page", self._page.address)
+        if s.file is not None or not (s.window or s.page):
             path = s.file or context.run_dir / _default_name(context)
             _check_target(path)
             rate_hz = _ASSUMED_HZ if spec.period_s is None else 1 / spec.period_s
@@ -169,11 +198,18 @@ class Overlay(Node[OverlaySettings]):
         while self._held:
             oldest, newest = self._held[0], self._held[-1]
             waited = newest.source_ns - oldest.source_ns
-            ready = all(layer.reached(oldest.source_ns) for layer in self._layers.values())
+            ready = self._ready(oldest.source_ns)
             if not (ready or not 0 <= waited <= _HOLD_NS or len(self._held) > _HELD_FRAMES):
                 break
             self._draw(self._held.popleft(), ready)
         return ()
+
+    def _ready(self, source_ns: int) -> bool:
+        """Tell whether all is there that was found at a time; nobody does nothing."""
+        layers = list(self._layers.values())
+        if any(layer.says_nobody(source_ns) for layer in layers):
+            layers = [layer for layer in layers if layer.role != "label"]
+        return all(layer.reached(source_ns) for layer in layers)
 
     def finish(self) -> Iterable[Packet]:
         """Draw the frames that still wait."""
@@ -182,7 +218,7 @@ class Overlay(Node[OverlaySettings]):
         return ()
 
     def close(self) -> None:
-        """Finish the file and close the window.
+        """Finish the file, and close the window and the page.
 
         Raises
         ------
@@ -191,6 +227,8 @@ class Overlay(Node[OverlaySettings]):
         """
         if getattr(self, "_window", ""):
             self._cv2().destroyAllWindows()
+        if (page := getattr(self, "_page", None)) is not None:
+            page.close()
         writer = getattr(self, "_writer", None)
         if writer is None:
             return
@@ -218,15 +256,20 @@ class Overlay(Node[OverlaySettings]):
                 continue
             if layer.layout is not None:
                 found += _finite(layer.layout, packet)
-                nobody |= packet.meta.get("state") == "none"
+                nobody |= layer.says_nobody(held.source_ns)
             else:
                 label, probability = best(layer.spec.names, packet)
         seconds = held.source_ns / 1e9
-        note = "nobody in view" if nobody else f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
+        note = f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
+        if nobody:
+            # Whatever was said last was said of somebody who has left.
+            label, note = "", "nobody in view"
         caption = Caption(label, probability, tuple(remarks), note)
         picture = self._painter.draw(held.frame, found, caption)
         if self._writer is not None:
             self._writer.write(picture, held.source_ns)
+        if self._page is not None:
+            self._page.show(picture)
         if self._window:
             self._show(picture)
 
@@ -256,12 +299,13 @@ def _finite(which: Layout, packet: Packet) -> list[Found]:
 
 def best(names: tuple[str, ...], packet: Packet) -> tuple[str, float]:
     """Return the label to show and its probability: as `meta` says, else the most probable one."""
+    if {"label", "probability"} <= packet.meta.keys():
+        return str(packet.meta["label"]), float(packet.meta["probability"])
     if not np.isfinite(packet.data).any():
         return "unknown", 0.0
     likely = int(np.nanargmax(packet.data))
     label = str(packet.meta.get("label", names[likely]))
-    own = packet.data[names.index(label)] if label in names else packet.data[likely]
-    return label, float(packet.meta.get("probability", own))
+    return label, float(packet.data[names.index(label) if label in names else likely])
 
 
 def _role(name: str, spec: StreamSpec) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,23 +23,6 @@ expect = playwright.expect
 _CLIP = re.compile(r"^(wave|kick|bend)-\d\d$")
 _TIME_MS = 60_000  # training is slow on a busy machine
 expect.set_options(timeout=_TIME_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Return Debian's Chromium; without it skip, in CI fail."""
-    path = shutil.which("chromium")
-    if path is None:
-        reason = "needs Chromium: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with playwright.sync_playwright() as p:
-        # Chromium's own sandbox does not work for root, which CI may be.
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = p.chromium.launch(executable_path=path, args=sandbox)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

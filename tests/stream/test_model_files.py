@@ -166,6 +166,7 @@ def test_weights_in_another_file_are_found_inside_nested_graphs(tmp_path: Path) 
     [
         (change(inputs=()), "names no input"),
         (change(delay_steps=-1), "-1 delay steps"),
+        (change(threshold=0.5), "a threshold of 0.5; it must be above 0.5"),
         (change(states=()), "the graph has an input 'trace' that the contract does not name"),
         (
             change(inputs=(msgspec.structs.replace(COUNTS, name="spikes"),)),

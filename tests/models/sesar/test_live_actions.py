@@ -33,7 +33,7 @@ def place(folders, actions, others, tmp_path_factory) -> Path:
     """Return a folder with a model that tells the stand-in's actions, and clips of one of them."""
     folder = tmp_path_factory.mktemp("live")
     torch.manual_seed(0)
-    made = Committee(SesarConfig(len(CLASSES), hidden=24, mixing=0), 1)
+    made = Committee(SesarConfig(len(CLASSES), hidden=24), 1)
     plain = Augmentation(mirror=0.0, joint_m=0.0, lost=0.0, still_root=0.0, speed=1.1, tilt_rad=0.0)
     loss = ClipLoss(actions, 32, plain)
     fit(made.members[0], loss, TrainingSettings(updates=150, batch=32, learning_rate=8e-3))

@@ -19,27 +19,29 @@ from models.sesar.evaluation import (
     accuracy,
     confusion,
     fit_temperature,
+    fit_threshold,
     judge,
     judge_streams,
     plain_streams,
 )
-from models.sesar.live import rate_agreement
+from models.sesar.live import debounced, rate_agreement
 from models.sesar.network import Sesar, SesarConfig
 from models.sesar.objectives import ClipLoss
+from models.sesar.offline import Offline
 from models.sesar.recipe import Recipe, train_recogniser
 from models.sesar.trained import load_trained
 from models.sesar.training import Progress, TrainingSettings, fit
 from stream.errors import ConfigError, ModelError
 
 N = len(CLASSES)
-TINY = SesarConfig(N, hidden=24, mixing=0)
+TINY = SesarConfig(N, hidden=24)
 SHORT = TrainingSettings(updates=6, batch=16, check_every=2)
 RECIPE = Recipe(network=TINY, members=2, pretraining=SHORT, training=SHORT)
 
 
-def network(mixing: int = 0) -> Sesar:
+def network() -> Sesar:
     torch.manual_seed(0)
-    made = Sesar(replace(TINY, mixing=mixing, channels=5)).eval()
+    made = Sesar(TINY).eval()
     for parameter in made.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return made
@@ -50,13 +52,12 @@ def walk(clips: int = 2, ticks: int = 30) -> torch.Tensor:
     return torch.randn(clips, 1, 20, 3) + 0.05 * torch.randn(clips, ticks, 20, 3).cumsum(1)
 
 
-@pytest.mark.parametrize("mixing", [0, 2])
-def test_what_comes_later_changes_nothing_before(mixing):
+def test_what_comes_later_changes_nothing_before():
     joints = walk()
     other = joints.clone()
     other[:, 20:] += 1.0
     with torch.no_grad():
-        before, after = network(mixing)(joints)[0], network(mixing)(other)[0]
+        before, after = network()(joints)[0], network()(other)[0]
     torch.testing.assert_close(before[:, :20], after[:, :20])
     assert not torch.allclose(before[:, 20:], after[:, 20:])
 
@@ -71,6 +72,13 @@ def test_where_a_person_stands_and_looks_changes_nothing():
         torch.testing.assert_close(network()(joints)[0], network()(moved)[0], atol=1e-4, rtol=0)
 
 
+def test_distances_do_not_depend_on_the_heading():
+    turned = network().features(walk(), torch.tensor([0.3, -0.3]))
+    straight = network().features(walk())
+    torch.testing.assert_close(turned[..., 9 * 20 :], straight[..., 9 * 20 :])
+    assert not torch.allclose(turned[..., : 9 * 20], straight[..., : 9 * 20])
+
+
 def test_the_read_out_is_a_running_mean_that_can_forget():
     made = network()
     with torch.no_grad():
@@ -82,6 +90,17 @@ def test_the_read_out_is_a_running_mean_that_can_forget():
         made.head.bias[N:] = torch.tensor([0.0, -40.0])  # nothing of the past is kept
         logits, evidence = made.read(states)
         torch.testing.assert_close(logits, evidence)
+
+
+def test_a_network_that_reads_both_ways_sees_the_end_of_a_clip_and_nothing_after_it():
+    torch.manual_seed(0)
+    made = Offline(TINY).eval()
+    joints, length = walk(), torch.tensor([20, 25])
+    with torch.no_grad():
+        before = made.whole(joints, length)
+        torch.testing.assert_close(before, made.whole(joints[:, :25], length))
+        joints[:, 19] += 1.0
+        assert not torch.allclose(before, made.whole(joints, length))
 
 
 def test_a_network_learns_to_tell_movements(actions):
@@ -109,6 +128,7 @@ def test_training_leaves_a_folder_that_says_what_it_is(folders, tmp_path):
     loaded = load_trained(tmp_path / "run")
     assert loaded.card.scores == trained.card.scores
     assert loaded.network.temperature == trained.network.temperature
+    assert 0.55 <= loaded.card.threshold <= 0.95
     assert loaded.card.training["held_out_subjects"] == [1]
     assert 0 <= loaded.card.scores["accuracy at 100 %"] <= 1
     joints = walk()
@@ -183,6 +203,28 @@ def test_streams_are_judged_by_their_ticks(actions, others):
     assert idle.macro_f1 < 0.2
 
 
+def test_a_label_that_outlasts_its_action_is_false_and_yet_not_unprompted(actions, others):
+    streams = plain_streams(actions, others, 8)
+    late = streams.label.roll(2, 1)
+    late[:, :2] = streams.label[:, :1]
+    found = judge_streams(lambda joints: torch.nn.functional.one_hot(late, N).float(), streams)
+    assert found.false_per_minute > 0
+    assert found.unprompted_per_minute == 0.0
+    always = torch.nn.functional.one_hot(torch.zeros_like(streams.label), N).float()
+    wrong = judge_streams(lambda joints: always, streams, lambda p: p.argmax(-1) * 0)
+    assert wrong.unprompted_per_minute == 0.0  # one endless label touches actions too
+    away = torch.where(streams.label == N - 1, torch.arange(200) % 2, streams.label)
+    found = judge_streams(lambda joints: torch.nn.functional.one_hot(away, N).float(), streams)
+    assert found.unprompted_per_minute > 100
+
+
+def test_live_labels_begin_when_sure_and_last_while_likely():
+    p = np.zeros((12, N), np.float32)
+    p[2, 3] = p[6:9, 4] = 0.5
+    p[5, 4] = 0.9
+    assert debounced(p).tolist() == [N - 1] * 5 + [4] * 4 + [N - 1] * 3
+
+
 def test_the_temperature_makes_overconfident_probabilities_right():
     random = np.random.default_rng(0)
     logits = random.standard_normal((4000, 3))
@@ -190,6 +232,19 @@ def test_the_temperature_makes_overconfident_probabilities_right():
     label = np.array([random.choice(3, p=row) for row in p])
     sharp = p**3 / (p**3).sum(1, keepdims=True)
     assert fit_temperature(sharp.astype(np.float32), label) == pytest.approx(3.0, rel=0.1)
+
+
+def test_from_the_threshold_on_nine_of_ten_labels_are_right():
+    p = np.zeros((400, N), np.float32)
+    p[:, 2] = np.linspace(0.2, 0.99, 400)
+    p[:, N - 1] = 1 - p[:, 2]
+    label = np.where(p[:, 2] > 0.7, 2, 3)
+    threshold = fit_threshold(p, label)
+    labelled = p[:, 2] >= threshold
+    assert 0.55 < threshold < 0.7
+    assert (label[labelled] == 2).mean() == pytest.approx(0.9, abs=0.03)
+    assert fit_threshold(p, np.full(400, 2)) == 0.55
+    assert fit_threshold(p, np.full(400, N - 1)) == 0.95, "nothing would be enough"
 
 
 def test_missing_frames_of_a_straight_movement_change_no_label(others):

@@ -17,6 +17,7 @@ from models.sesar.dataset import (
     load_training_data,
     load_ucla,
     load_utd,
+    with_own_labels,
 )
 from models.sesar.live import ticks
 from models.sesar.streams import StreamMaker, StreamSettings
@@ -31,6 +32,10 @@ def test_views_subjects_and_labels_come_from_the_files(actions, others):
     assert set(learned.view) == {1, 2}
     assert set(tested.view) == {3}
     assert set(others.label) == {BACKGROUND, IGNORED, ACTIONS.index("throw"), 5}
+
+
+def test_utd_has_its_own_labels_too(others):
+    assert set(with_own_labels(others).label) == {0, 4, 21, 23}
 
 
 def test_joints_of_utd_are_put_into_the_order_of_the_kinect(others):
@@ -132,3 +137,14 @@ def test_streams_go_on_where_the_clip_before_ends_and_say_what_is_shown(actions,
     assert set(made.label.unique().tolist()) <= set(range(BACKGROUND + 1))
     assert (made.label[made.clip < 0] == BACKGROUND).all()
     assert 0.2 < (made.label == BACKGROUND).float().mean() < 0.9
+
+
+def test_parts_of_a_batch_hold_every_clip_once_and_whole(actions):
+    torch.manual_seed(0)
+    clips = Sampler(actions).augmented(torch.arange(20), Augmentation())
+    parts = list(clips.parts(3))
+    assert sorted(torch.cat([rows for rows, _ in parts]).tolist()) == list(range(20))
+    for rows, part in parts:
+        assert part.joints.shape[1] == part.length.max()
+        torch.testing.assert_close(part.length, clips.length[rows])
+        torch.testing.assert_close(part.joints, clips.joints[rows, : part.joints.shape[1]])

@@ -279,6 +279,25 @@ def test_nothing_is_rehearsed_for_bins_without_time_for_it(
     assert node.due_ns() is None
 
 
+def test_a_calibrated_threshold_travels_with_the_probabilities_and_with_nothing_else(
+    tmp_path, integrator, counts_spec
+):
+    path = integrator(tmp_path / "m.onnx")
+    contract = read_contract(path)
+    rates, behaviour = contract.outputs
+    model = onnx.load(path)
+    for threshold in (None, 0.8):
+        contract = msgspec.structs.replace(
+            contract, threshold=threshold,
+            outputs=(msgspec.structs.replace(rates, kind="probabilities"), behaviour),
+        )  # fmt: skip
+        helper.set_model_props(model, {METADATA_KEY: to_json(contract)})
+        onnx.save(model, path)
+        outputs = Model(ModelSettings(file=path)).outputs({"bins": counts_spec()})
+        assert outputs[""].meta.get("threshold") == threshold
+        assert "threshold" not in outputs["behaviour"].meta
+
+
 def test_joints_in_another_order_than_the_model_was_made_for_are_refused(
     tmp_path, integrator, counts_spec
 ):

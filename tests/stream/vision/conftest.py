@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from vision_doubles import MjpegCamera, numbered
 
+# Whoever started the tests in the background had Ctrl-C ignored, and that is inherited.
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from stream.commands import main
+main()
+"""
 _NEEDS_OPENCV = {
-    "test_camera", "test_keypoints", "test_overlay", "test_video", "test_vision_runs"
+    "test_action_runs", "test_camera", "test_keypoints", "test_overlay", "test_video",
+    "test_vision_runs", "test_window",
 }  # fmt: skip
 
 
@@ -126,3 +137,25 @@ def portrait() -> np.ndarray:
 
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         return cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """Start `innervate run` on these nodes; return the process and where its report will be."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str, **nodes: Any) -> tuple[subprocess.Popen[str], Path]:
+        path, report = tmp_path / "p.yaml", tmp_path / "report.json"
+        path.write_text(yaml.safe_dump({"name": "seen", "nodes": nodes}))
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "run", str(path), "--report", str(report), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+        )  # fmt: skip
+        started.append(process)
+        return process, report
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -213,6 +213,20 @@ def test_frames_that_nobody_takes_are_dropped_oldest_first_and_counted(steady):
     assert [c.gap for c in taken[1:]] == [0, 0, 0]
 
 
+def test_what_came_before_the_start_of_the_run_is_no_loss(steady):
+    node = CameraSource(CameraSettings(device=steady.address))
+    node.open(Context("camera", {"": node.outputs({})[""]}, Path()))
+    while node._capture.losses["overrun"] < 10:
+        time.sleep(0.01)
+    node.start(time.monotonic_ns())
+    packets = []
+    while len(packets) < 20:
+        packets += node.tick()
+    node.close()
+    dropped = node.context.counters.dropped.get("overrun", 0)
+    assert sum(p.gap for p in packets) <= dropped < 10
+
+
 def test_a_camera_slower_than_it_states_is_noted(mjpeg_camera, running):
     def script(_):
         for number in itertools.count():

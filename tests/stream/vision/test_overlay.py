@@ -1,4 +1,10 @@
+import dataclasses
+import itertools
+import socket
+import threading
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -11,6 +17,7 @@ from stream.vision.drawing import Caption, Found, Painter
 from stream.vision.frames import frame_packet, frame_spec
 from stream.vision.layouts import HAND_21, MEDIAPIPE_33
 from stream.vision.overlay import Overlay, OverlaySettings, best
+from stream.vision.page import PictureServer
 from stream.vision.video_file import VideoFile
 from stream.vision.video_writer import VideoWriter
 
@@ -134,6 +141,35 @@ def test_joints_are_drawn_into_the_frame_of_their_own_time(tmp_path):
     finish(node)
 
 
+def test_frames_between_two_labels_and_frames_of_nobody_do_not_wait_for_labels(tmp_path):
+    labels = dataclasses.replace(LABELS, period_s=0.3)
+    node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS, "now": labels})
+    drawn = []
+    node._painter.draw = lambda image, found, caption: (
+        drawn.append(caption) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
+    )
+
+    def say(at_ms, label):
+        meta = {"label": label, "probability": 0.9}
+        row = np.float32([0.9, 0.1, 0.0])
+        node.process("now", Packet("label", row, 0, at_ms * MS, at_ms * MS, meta=meta))
+
+    say(0, "walk")
+    for number in range(4):
+        node.process("cam", frame(number))
+        node.process("keys", keys(number * 100))
+    assert [caption.label for caption in drawn] == ["walk"] * 3, "the last waits for its label"
+    say(300, "sit")
+    assert drawn[-1].label == "sit"
+    for number in range(4, 10):
+        node.process("cam", frame(number))
+        node.process("keys", keys(number * 100, state="none"))
+    assert len(drawn) == 10
+    assert drawn[-1] == Caption("", 0.9, drawn[-1].remarks, "nobody in view")
+    finish(node)
+    assert "drawn_unmatched" not in node.context.counters.notes
+
+
 def test_the_best_label_is_shown_or_what_the_recogniser_says():
     def of(values, **meta):
         return best(LABELS.names, Packet("label", np.float32(values), 0, 0, 0, meta=meta))
@@ -143,6 +179,7 @@ def test_the_best_label_is_shown_or_what_the_recogniser_says():
     assert of([0.1, 0.7, 0.2], label="unknown") == ("unknown", pytest.approx(0.7))
     assert of([0.1, 0.7, 0.2], label="unknown", probability=0.3) == ("unknown", 0.3)
     assert of([np.nan] * 3) == ("unknown", 0.0)
+    assert of([np.nan] * 3, label="unknown", probability=1.0) == ("unknown", 1.0)
 
 
 def test_a_skeleton_is_drawn_where_it_is_and_nowhere_else():
@@ -218,3 +255,67 @@ def test_a_file_that_does_not_hold_what_was_written_is_told(tmp_path):
     writer.written += 50
     with pytest.raises(RecordingError, match=r"holds \d+ of the \d+ frames .* is the disk full"):
         writer.close()
+
+
+def test_a_page_gives_the_newest_picture_to_this_host_only(tmp_path):
+    node = Overlay(OverlaySettings(page=_free_port()))
+    node.outputs({"cam": FRAMES})
+    node.open(Context("shown", {"cam": FRAMES}, tmp_path, pipeline="test"))
+    address = urlsplit(node.context.counters.notes["page"])
+
+    def ask(path, **headers):
+        connection = HTTPConnection(address.hostname, address.port, timeout=30)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+    status, headers, page = ask("/")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/html")
+    assert b"picture" in page
+    stop = threading.Event()
+
+    def film():
+        for number in itertools.cycle(range(256)):
+            if stop.wait(0.01):
+                return
+            node.process("cam", frame(number))
+
+    thread = threading.Thread(target=film)
+    thread.start()
+    first, second = ask("/picture"), ask("/picture?after=1")
+    stop.set()
+    thread.join()
+    for status, headers, body in (first, second):
+        assert status == 200
+        assert headers["Content-Type"] == "image/jpeg"
+        picture = cv2_decoded(body)
+        assert picture.shape[1] == 160
+    assert int(second[1]["X-Number"]) > int(first[1]["X-Number"])
+    assert ask("/picture", Host="elsewhere.example")[0] == 403
+    assert ask("/picture", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert ask("/../secret")[0] == 404
+    with pytest.raises(ConfigError, match=r"port \d+ cannot be used .*choose another number"):
+        Overlay(OverlaySettings(page=address.port)).outputs({"cam": FRAMES})
+    finish(node)
+    Overlay(OverlaySettings(page=address.port)).outputs({"cam": FRAMES})
+    assert list(tmp_path.iterdir()) == [], "a file is written only where one is asked for"
+
+
+def cv2_decoded(body):
+    import cv2
+
+    return cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_nothing_is_encoded_while_nobody_looks():
+    server = PictureServer(0)
+    server.show(np.zeros((4, 4, 3), np.uint8))
+    assert server.newer(0) is None
+    server.close()

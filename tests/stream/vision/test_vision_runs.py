@@ -4,60 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from vision_doubles import number_of, numbered
+from vision_doubles import number_of, numbered, wait_until
 
 from stream.pipeline import load_pipeline
 from stream.vision.video_file import VideoFile
 
 ROOT = Path(__file__).parents[3]
-# Whoever started the tests in the background had Ctrl-C ignored, and that is inherited.
-COMMAND = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from stream.commands import main
-main()
-"""
-
-
-@pytest.fixture
-def start(tmp_path: Path):
-    """Start `innervate run` on these nodes; return the process and where its report will be."""
-    started: list[subprocess.Popen[str]] = []
-
-    def call(*arguments: str, **nodes: Any) -> tuple[subprocess.Popen[str], Path]:
-        path, report = tmp_path / "p.yaml", tmp_path / "report.json"
-        path.write_text(yaml.safe_dump({"name": "seen", "nodes": nodes}))
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "run", str(path), "--report", str(report), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
-        )  # fmt: skip
-        started.append(process)
-        return process, report
-
-    yield call
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def wait_until(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not done():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_every_frame_of_a_video_reaches_a_video_with_its_joints(start, write_video, tmp_path):

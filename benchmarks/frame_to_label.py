@@ -1,0 +1,126 @@
+"""From a frame of a camera to the label of the action, all of it on one core."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from stream.errors import ConfigError, InnervateError
+from stream.pipeline import load_pipeline
+from stream.runtime.report import machine
+from stream.runtime.supervisor import run_plan
+from stream.vision.opencv import load_cv2
+from stream.vision.video_file import VideoFile
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PIPELINE = CONFIGS / "video-to-action.yaml"
+SIZE = (640, 480)
+RATE_HZ = 30
+
+
+def run(
+    clips: Annotated[list[Path], typer.Argument(help="Video files with a person.")],
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    seconds: Annotated[float, typer.Option(min=2.0, help="Length of the run of each clip.")] = 60.0,
+    model: Annotated[
+        Path | None, typer.Option(help="Recogniser; by default that of video-to-action.yaml.")
+    ] = None,
+) -> dict[str, Any]:
+    """Run configs/video-to-action.yaml, without its video, on clips made 640x480 at 30 frames/s.
+
+    A clip is played forwards and backwards in turn, as motion JPEG, which is what most webcams
+    send. Delay counts from when a frame was due, so the lateness and the decoding of the source are
+    part of it, to when what was made of it left its node. Every process is bound to one core.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise ConfigError("this benchmark binds processes to a core, which this system cannot do.")
+    console = Console()
+    # The processes of the run inherit it.
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    rows: list[dict[str, Any]] = []
+    for clip in clips:
+        with tempfile.TemporaryDirectory() as name, console.status(f"{clip.name}: {seconds:g} s"):
+            film = Path(name) / "film.avi"
+            write_film(clip, film, seconds)
+            rows.append({"clip": clip.name, **_measure(film, Path(name), seconds, model)})
+    result = {
+        "name": "frame-to-label",
+        "conditions": {
+            "size": "{}x{}".format(*SIZE), "rate_hz": RATE_HZ, "seconds": seconds, "cores": 1,
+            "model": model.name if model else "shipped", **machine(),
+        },
+        "rows": rows,
+    }  # fmt: skip
+    _show(rows, console)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def write_film(clip: Path, film: Path, seconds: float) -> None:
+    """Write so many seconds of a clip, there and back again, at the size and rate of a webcam."""
+    cv2 = load_cv2("This benchmark")
+    count = round(seconds * RATE_HZ)
+    frames = itertools.islice((frame for _, frame in VideoFile(clip).frames()), count)
+    scaled = (cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA) for frame in frames)
+    # Coded, since the frames of a minute would fill the memory.
+    pictures = [cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1] for frame in scaled]
+    code = cv2.VideoWriter_fourcc(*"MJPG")
+    out = cv2.VideoWriter(str(film), cv2.CAP_FFMPEG, code, RATE_HZ, SIZE)
+    there_and_back = itertools.cycle([*pictures, *pictures[-2:0:-1]])
+    for picture in itertools.islice(there_and_back, count):
+        out.write(cv2.imdecode(picture, cv2.IMREAD_COLOR))
+    out.release()
+
+
+def _measure(film: Path, folder: Path, seconds: float, model: Path | None) -> dict[str, Any]:
+    pipeline = yaml.safe_load(PIPELINE.read_text())
+    nodes = pipeline["nodes"]
+    del nodes["saved"]
+    nodes["camera"]["file"] = str(film)
+    shipped = CONFIGS / nodes["likely"]["file"]
+    nodes["likely"]["file"] = str((model or shipped).resolve())
+    path = folder / "frame-to-label.yaml"
+    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    report = run_plan(load_pipeline(path), duration_s=seconds + 10, run_dir=folder / "run")
+    if report.exit:
+        raise InnervateError(report.message)
+    sent = report.nodes["camera"]["packets_out"]
+    used = report.nodes["keys"]["packets_in"]
+    dropped = report.links["camera->keys"]["dropped"]
+    row = {
+        "frames": sent, "used": used, "dropped": dropped, "unaccounted": sent - used - dropped,
+        "without_person": report.nodes["keys"]["notes"]["frames_without_person"],
+        "labels": report.nodes["doing"]["packets_out"],
+        # Loading the models is in there.
+        "cpu_share": sum(p["cpu_s"] for p in report.processes.values()) / report.duration_s,
+    }  # fmt: skip
+    for to, name in (("joints", "keys"), ("label", "doing")):
+        times = report.end_to_end[f"camera->{name}"]
+        row |= {
+            f"{to}_{key}_ms": times[f"{key}_us"] / 1000 for key in ("p50", "p99", "p999", "max")
+        }
+    return row
+
+
+def _show(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table(title="one core, 640x480 at 30 frames a second", box=None)
+    columns = ("clip", "frames", "used", "dropped", "lost", "nobody", "p50 ms", "p99 ms", "max ms")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "clip" else "right")
+    for row in rows:
+        counts = ("frames", "used", "dropped", "unaccounted", "without_person")
+        delays = ("label_p50_ms", "label_p99_ms", "label_max_ms")
+        table.add_row(
+            row["clip"], *(str(row[key]) for key in counts), *(f"{row[key]:.1f}" for key in delays)
+        )
+    console.print(table)

@@ -1,0 +1,57 @@
+"""The window of `overlay` on a real X server; skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from vision_doubles import wait_until
+
+_TOOLS = ("Xvfb", "xdotool")
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, _TOOLS)), reason="needs Xvfb and xdotool: apt-get install both"
+)
+
+
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start an X server without a screen, and let what is started show its windows there."""
+    readable, writable = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writable), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        pass_fds=[writable], stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(writable)
+    with os.fdopen(readable) as told:
+        monkeypatch.setenv("DISPLAY", f":{told.readline().strip()}")
+    yield
+    server.terminate()
+    server.wait()
+
+
+def test_a_window_is_shown_until_escape_closes_it_and_the_run_goes_on(
+    display, start, write_video, tmp_path
+):
+    process, report = start(
+        "--for", "6s",
+        camera={"use": "video", "file": str(write_video()), "loop": True},
+        seen={"use": "overlay", "from": "camera", "window": True},
+    )  # fmt: skip
+
+    def tell(*words: str) -> bool:
+        done = subprocess.run(["xdotool", "search", "--name", "seen: seen", *words], check=False,
+                              capture_output=True)  # fmt: skip
+        return done.returncode == 0
+
+    wait_until(tell, process)
+    tell("key", "Escape")
+    wait_until(lambda: not tell(), process)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    told = json.loads(report.read_text())
+    assert told["nodes"]["seen"]["notes"] == {"window_closed": True}, "and no file was written"
+    assert told["nodes"]["camera"]["packets_out"] > 40
