@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -22,13 +23,22 @@ _REAL = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Return the folder of real recordings beside the checkout; without it skip, in CI fail."""
-    if not _REAL.is_dir():
-        reason = f"needs the real recordings, which are not in {_REAL}"
+def do_without() -> Callable[[str], NoReturn]:
+    """Skip for what a user's machine may lack; in CI fail, which has to have it."""
+
+    def skip_or_fail(reason: str) -> NoReturn:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+
+    return skip_or_fail
+
+
+@pytest.fixture(scope="session")
+def shared_data(do_without: Callable[[str], NoReturn]) -> Path:
+    """Return the folder of real recordings beside the checkout; without it skip, in CI fail."""
+    if not _REAL.is_dir():
+        do_without(f"needs the real recordings, which are not in {_REAL}")
     return _REAL
 
 

@@ -1,4 +1,4 @@
-"""The window of `overlay` on a real X server; skipped where there is none."""
+"""The window of `overlay` on a real X server."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 from vision_doubles import wait_until
 
 _TOOLS = ("Xvfb", "xdotool")
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, _TOOLS)), reason="needs Xvfb and xdotool: apt-get install both"
-)
 
 
 @pytest.fixture
-def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def display(
+    monkeypatch: pytest.MonkeyPatch, do_without: Callable[[str], NoReturn]
+) -> Iterator[None]:
     """Start an X server without a screen, and let what is started show its windows there."""
+    if not all(map(shutil.which, _TOOLS)):
+        do_without("needs Xvfb and xdotool: apt-get install xvfb xdotool")
     readable, writable = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writable), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
