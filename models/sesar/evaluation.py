@@ -151,22 +151,3 @@ def fit_temperature(probabilities: Floats, label: NDArray[np.int64]) -> float:
     candidates = torch.logspace(-1, 1, 81)
     losses = [torch.nn.functional.cross_entropy(logits / t, truth) for t in candidates]
     return float(candidates[int(torch.stack(losses).argmin())])
-
-
-RIGHT = 0.9
-"""Share of labelled ticks that are to be right."""
-
-
-def fit_threshold(probabilities: Floats, label: NDArray[np.int64]) -> float:
-    """Return the probability from which a label is to be believed, 0.55 to 0.95.
-
-    It is the lowest from which on at least `RIGHT` of the ticks that are labelled, with an action,
-    are labelled rightly; the highest one where none is enough. Ticks are (n, classes), and (n,).
-    """
-    actions = probabilities[:, :BACKGROUND]
-    found, sure = actions.argmax(1), actions.max(1)
-    for threshold in np.linspace(0.55, 0.95, 41):
-        labelled = sure >= threshold
-        if labelled.any() and (found == label)[labelled].mean() >= RIGHT:
-            break
-    return round(float(threshold), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.sesar.dataset import BACKGROUND, CLASSES, Sequences
-from models.sesar.evaluation import Recogniser
+from models.sesar.evaluation import Recogniser, judge_streams
 from models.sesar.network import PERIOD_S
+from models.sesar.streams import Streams
 from models.sesar.trained import load_trained
 from stream.errors import ModelError
 from stream.inference import StreamingSession
@@ -21,6 +23,8 @@ from stream.vision.actions import ActionsSettings, Debounce, thresholds
 from stream.vision.motion import Clock
 
 _HOLE_NS = to_ns(1.0)
+_CANDIDATES = (0.51, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+_PRICE = 0.01
 
 
 class StreamedModel:
@@ -86,6 +90,21 @@ def debounced(
         if debounce.label is not None:
             found[tick] = debounce.label
     return found
+
+
+@torch.no_grad()
+def fit_threshold(network: Recogniser, streams: Streams) -> float:
+    """Return the probability from which a class is to be believed, 0.51 to 0.95.
+
+    It is the highest one whose labels, as `actions` gives them, come within 0.01 of the best macro
+    F1: a higher one saves wrong labels between actions, until it costs right ones.
+    """
+    given = network(streams.joints)
+    f1 = [
+        judge_streams(lambda _: given, streams, partial(debounced, threshold=threshold)).macro_f1
+        for threshold in _CANDIDATES
+    ]
+    return max(t for t, f in zip(_CANDIDATES, f1, strict=True) if f >= max(f1) - _PRICE)
 
 
 @torch.no_grad()

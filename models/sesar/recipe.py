@@ -20,11 +20,11 @@ from models.sesar.evaluation import (
     SEEN,
     accuracy,
     fit_temperature,
-    fit_threshold,
     judge,
     judge_streams,
     plain_streams,
 )
+from models.sesar.live import fit_threshold
 from models.sesar.network import Sesar, SesarConfig
 from models.sesar.objectives import ContrastiveLoss, StreamLoss, projector
 from models.sesar.streams import StreamSettings
@@ -220,7 +220,7 @@ def score(
     label = streams.label[known].numpy()
     with torch.no_grad():
         network.temperature = fit_temperature(network(streams.joints)[known].numpy(), label)
-        threshold = fit_threshold(network(streams.joints)[known].numpy(), label)
+    threshold = fit_threshold(network, streams)
     found = asdict(judge_streams(network, streams))
     figures |= {f"stream {name}": value for name, value in found.items() if value is not None}
     return figures, network.temperature, threshold
