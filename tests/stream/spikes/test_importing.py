@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from stream.errors import ConfigError, RecordingError
-from stream.spikes.importing import Imported, import_files
+from stream.spikes.importing import Imported, import_files, list_variables
 from stream.spikes.mapping import load_mapping, make_mapping
 from stream.spikes.nwb import read_recording
 from stream.spikes.recording import Recording, bin_recording
@@ -95,6 +96,63 @@ def test_matlab_7_3_is_read_with_its_axes_cells_and_structs(tmp_path):
     assert [t.tolist() for t in found.spike_times_s] == [[0.5, 1.5], [1.5, 2.5], [2.5, 3.5]]
     assert found.units == ("1", "2", "3")
     assert recording({"times": "trials{*}.times"}, path).units == ("1", "2", "3")
+
+
+def test_structs_of_cells_texts_and_sparse_counts_are_read_from_matlab_7_3(tmp_path):
+    path = tmp_path / "v73.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        struct = file.create_group("data")
+        struct.attrs["MATLAB_class"] = np.bytes_("struct")
+        trials = [matlab_array(file, f"#refs#/t{i}", COUNTS[: 5 + i].T) for i in range(2)]
+        words = [np.array([list(map(ord, name))]) for name in ("left", "mid", "rightmost")]
+        names = [matlab_array(file, f"#refs#/n{i}", w, "char") for i, w in enumerate(words)]
+        for field, members in (("trials", trials), ("names", names)):
+            references = np.array([[member.ref for member in members]]).T
+            struct.create_dataset(field, data=references, dtype=h5py.ref_dtype)
+            struct[field].attrs["MATLAB_class"] = np.bytes_("cell")
+        packed = scipy.sparse.csc_matrix(COUNTS.astype(float))
+        sparse = file.create_group("Y")
+        sparse.attrs["MATLAB_sparse"] = np.uint64(len(COUNTS))
+        sparse["data"], sparse["ir"], sparse["jc"] = packed.data, packed.indices, packed.indptr
+    listed = list_variables(path)
+    assert "data.trials{1}..{2}: list of 2, such as 3 x 5 uint8" in listed
+    assert "data.names{1}..{3}: list of 3, such as text" in listed
+    assert np.array_equal(recording({"counts": BINNED}, path).counts, COUNTS)
+    found = recording(
+        {
+            "counts": {"variable": "data.trials", "axes": "trial x unit x time", "width": "50 ms"},
+            "units": {"names": {"variable": "data.names"}},
+        },
+        path,
+    )
+    assert found.units == ("left", "mid", "rightmost")
+    assert np.array_equal(found.counts, np.concatenate([COUNTS[:5], COUNTS[:6]]))
+
+
+def matlab_array(
+    file: h5py.File, name: str, array: np.ndarray, kind: str = "uint8"
+) -> h5py.Dataset:
+    """Write an array as MATLAB 7.3 does: columns first, and with its class."""
+    data = file.create_dataset(name, data=array.T)
+    data.attrs["MATLAB_class"] = np.bytes_(kind)
+    return data
+
+
+def test_counts_in_a_sparse_matrix_are_read_in_full(tmp_path):
+    path = save(tmp_path / "s.mat", Y=scipy.sparse.csc_matrix(COUNTS.astype(float)))
+    assert np.array_equal(recording({"counts": BINNED}, path).counts, COUNTS)
+
+
+def test_texts_in_hdf5_name_units(tmp_path):
+    path = save(tmp_path / "s.h5", Y=COUNTS, names=np.array([b"a", b"b", b"c"], dtype=object))
+    found = recording({"counts": BINNED, "units": {"names": {"variable": "names"}}}, path)
+    assert found.units == ("a", "b", "c")
+
+
+def test_a_table_of_a_spreadsheet_with_semicolons_has_its_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("t;id\n0.1;4\n0.2;2\n")
+    found = recording({"times": {"variable": "t", "unit": "id"}}, tmp_path / "t.csv")
+    assert found.units == ("2", "4")
 
 
 def test_a_table_gives_units_by_the_pattern_of_their_columns(tmp_path):
