@@ -67,6 +67,7 @@ def import_recording(
             console.print(f"[bold]{escape(str(path))}[/]")
             console.print("\n".join(f"  {escape(line)}" for line in list_variables(path)))
         return
+    _check_out(out, files)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Reading", total=3)
         imported = import_files(files, _mapping(mapping, options))
@@ -84,6 +85,15 @@ def import_recording(
     for remark in imported.remarks:
         console.print(f"[yellow]note:[/] {escape(remark)}")
     console.print(_summary(recording, imported, out))
+
+
+def _check_out(out: Path, files: list[Path]) -> None:
+    if out.suffix.lower() != ".nwb" or out.is_dir():
+        raise ConfigError(f"--out: {out} must be a file whose name ends in .nwb.")
+    if out.exists() and any(path.exists() and out.samefile(path) for path in files):
+        raise ConfigError(
+            f"--out: {out} is the file to read, which would be lost; give another name."
+        )
 
 
 def _options(

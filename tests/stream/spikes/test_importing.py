@@ -586,3 +586,17 @@ def test_the_command_refuses_a_bad_mapping_with_exit_2_and_writes_nothing(mat, t
 def test_help_tells_an_example():
     shown = innervate("--help")
     assert "--map session.yaml" in " ".join(shown.stdout.replace("│", " ").split())
+def test_the_command_never_writes_over_what_it_reads(mat, tmp_path):
+    options = ["--counts", "Y", "--width", "50 ms"]
+    before = mat.read_bytes()
+    done = innervate(mat, *options, "--out", mat)
+    assert done.returncode == 2
+    assert "must be a file whose name ends in .nwb" in done.stderr
+    assert mat.read_bytes() == before
+    nwb = save(tmp_path / "s.h5", Y=COUNTS).rename(tmp_path / "s.nwb")
+    done = innervate(nwb, *options, "--out", nwb)
+    assert done.returncode == 2
+    assert "the file to read, which would be lost" in done.stderr
+    assert np.array_equal(h5py.File(nwb)["Y"][()], COUNTS)
+
+
