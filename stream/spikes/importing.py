@@ -166,9 +166,11 @@ class _Importer:
                 Stretch(origin_s, first_s + done * width_s, first_s + (done + len(table)) * width_s)
             )
             done += len(table)
+        # Where trials are listed, the wildcard stands for them, not for units.
         captured = [
             found.captured
             for path in counts.variable
+            if "trial" not in counts.axes
             for found in self.source.look_up(path, key, self.parts[0])
         ]
         return whole, captured

@@ -293,6 +293,35 @@ def test_trials_of_a_cube_become_segments_and_trials(axes, tmp_path):
     assert found.behaviour["latent"].values.shape == (60, 2)
 
 
+@pytest.mark.parametrize("variable", ["spikes", "spikes{*}"])
+def test_listed_trials_of_different_lengths_become_segments_and_trials(variable, tmp_path):
+    counts = [RNG.poisson(1.0, (3, n)) for n in (7, 4, 9)]
+    velocities = [RNG.normal(size=(2, n)) for n in (7, 4, 9)]
+    path = tmp_path / "s.mat"
+    scipy.io.savemat(path, {"spikes": cells(*counts), "vel": cells(*velocities), "cond": [5, 6, 7]})
+    found = recording(
+        {
+            "counts": {"variable": variable, "axes": "trial x unit x time", "width": "50 ms"},
+            "behaviour": {"vel": {"variable": "vel", "axes": "trial x column x time"}},
+            "trials": {"columns": {"cond": "cond"}},
+        },
+        path,
+    )
+    assert np.array_equal(found.counts, np.concatenate(counts, axis=1).T)
+    assert np.array_equal(found.behaviour["vel"].values, np.concatenate(velocities, axis=1).T)
+    assert found.segment_starts_s.tolist() == pytest.approx([0, 0.35, 0.55])
+    assert found.trials.columns["cond"].tolist() == [5, 6, 7]
+    assert found.units == ("0", "1", "2")  # not the numbers of the trials
+
+
+def test_a_wildcard_joins_all_that_it_finds(tmp_path):
+    path = save(tmp_path / "s.npz", run_1=COUNTS[:30], run_2=COUNTS[30:], bad_1=COUNTS[:, :2])
+    counts = {"join": "run_*", "width": "50 ms"}
+    assert np.array_equal(recording({"counts": counts}, path).counts, COUNTS)
+    with pytest.raises(ConfigError, match=r"have shapes \(10, 3\), \(40, 2\)"):
+        recording({"counts": counts | {"join": ["run_2", "bad_1"]}}, path)
+
+
 def test_joined_variables_follow_each_other_and_label_their_trials(tmp_path):
     train, valid = RNG.poisson(1.0, (4, 5, 2)), RNG.poisson(1.0, (2, 5, 2))
     path = save(tmp_path / "s.h5", a=train, b=valid, ia=np.arange(4) * 30, ib=np.array([7, 90]))
