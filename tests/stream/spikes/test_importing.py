@@ -409,8 +409,32 @@ def test_a_signal_sampled_at_a_rate_of_its_own_has_that_clock(tmp_path):
     found = recording({"counts": BINNED, "behaviour": {"eye": signal}}, path)
     assert found.behaviour["eye"].times_s[-1] == pytest.approx(1.99)
     signal["rate"] = "50 Hz"
-    with pytest.raises(ConfigError, match="last longer than the spikes"):
+    with pytest.raises(ConfigError, match="last 2 s longer than the spikes"):
         recording({"counts": BINNED, "behaviour": {"eye": signal}}, path)
+
+
+def test_beside_spike_times_a_signal_with_a_rate_begins_with_the_clock_of_the_file(tmp_path):
+    path = save(
+        tmp_path / "s.npz", t=np.array([3.5, 7.0]), pos=np.arange(100.0), span=np.array([2.0, 12.0])
+    )
+    pos = {"variable": "pos", "rate": "10 Hz"}
+    found = recording({"times": "t", "behaviour": {"pos": pos}}, path)
+    assert (found.start_s, found.stop_s) == (0.0, pytest.approx(10.0))
+    assert found.behaviour["pos"].times_s[:2].tolist() == [0.0, 0.1]
+    spanned = {"times": {"variable": "t", "span": "span"}, "behaviour": {"pos": pos}}
+    assert recording(spanned, path).behaviour["pos"].times_s[0] == 2.0
+
+
+def test_what_a_signal_has_after_the_last_whole_bin_is_left_out(tmp_path):
+    eye = np.arange(1039.0)  # 40 bins of 25 ms at 1 kHz, and a remainder
+    path = save(tmp_path / "s.npz", Y=COUNTS, eye=eye)
+    signal = {"variable": "eye", "rate": "1 kHz"}
+    counts = {"variable": "Y", "width": "25 ms"}
+    with pytest.raises(ConfigError, match="longer than the spikes"):
+        recording({"counts": counts, "behaviour": {"eye": signal}}, path)
+    path = save(tmp_path / "s.npz", Y=COUNTS, eye=eye[:1020])
+    found = recording({"counts": counts, "behaviour": {"eye": signal}}, path)
+    assert len(found.behaviour["eye"].values) == 1000
 
 
 # Segments
@@ -612,9 +636,6 @@ def test_the_command_refuses_a_bad_mapping_with_exit_2_and_writes_nothing(mat, t
     assert not out.exists()
 
 
-def test_help_tells_an_example():
-    shown = innervate("--help")
-    assert "--map session.yaml" in " ".join(shown.stdout.replace("│", " ").split())
 def test_the_command_never_writes_over_what_it_reads(mat, tmp_path):
     options = ["--counts", "Y", "--width", "50 ms"]
     before = mat.read_bytes()
@@ -629,3 +650,6 @@ def test_the_command_never_writes_over_what_it_reads(mat, tmp_path):
     assert np.array_equal(h5py.File(nwb)["Y"][()], COUNTS)
 
 
+def test_help_tells_an_example():
+    shown = innervate("--help")
+    assert "--map session.yaml" in " ".join(shown.stdout.replace("│", " ").split())
