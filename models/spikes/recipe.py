@@ -83,12 +83,13 @@ def train_system(
     """
     recording = load_recording(file)
     note = {"recording": recording.name, "sha256": recording.sha256, "recipe": asdict(recipe)}
-    claim_folder(folder, note, resume=resume)
     began = time.monotonic()
     data = prepare(recording, recipe.width_s, recipe.behaviour or None)
     inputs = input_columns(data, recipe.held_out)
     train, validation = data.select("train"), data.select("validation")
     network = untrained(recipe, train, inputs)
+    # Only now: what does not fit the recording is no training that could be gone on with.
+    claim_folder(folder, note, resume=resume)
     checkpoints = [folder / f"checkpoint-{i}.pt" for i in (1, 2)]
     found = fit(
         network, train, validation, inputs, recipe.training,

@@ -85,6 +85,12 @@ def test_a_folder_is_never_overwritten_nor_resumed_with_other_settings(session, 
         train_system(session, recipe(), tmp_path / "other", resume=True)
 
 
+def test_a_setting_that_does_not_fit_the_recording_leaves_the_folder_free(session, tmp_path):
+    with pytest.raises(ConfigError, match="no behaviour named 'gaze'"):
+        train_system(session, recipe(behaviour="gaze"), tmp_path / "run")
+    train_system(session, recipe(training=replace(SHORT, updates=10)), tmp_path / "run")
+
+
 def test_units_that_are_held_out_are_told_and_never_fed(session, tmp_path):
     units = load_recording(session).units
     held_out = draw_held_out(units, 0)
