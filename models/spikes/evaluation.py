@@ -165,7 +165,7 @@ def _seen(recording: Recording, parts: SpikeData, begin_s: float, stop_s: float)
     """Say so when a stretch was trained on."""
     starts_ns = bin_recording(recording, parts.width_s).starts_ns
     inside = (starts_ns >= to_ns(begin_s)) & (starts_ns < to_ns(stop_s))
-    trained = parts.part[inside] != PARTS.index("test")
+    trained = np.isin(parts.part[inside], [PARTS.index("train"), PARTS.index("validation")])
     return ", trained on" if trained.all() else ", partly trained on" if trained.any() else ""
 
 
