@@ -134,3 +134,10 @@ def show(result: Evaluation, console: Console) -> None:
     for figure in figures:
         if figure in _MEANING:
             console.print(_MEANING[figure], style="dim", highlight=False)
+    still = [name for name in result.data.columns if f"r2_{name}" not in there]
+    if still:
+        console.print(
+            f"no R2 of {', '.join(still)}: {conditions['behaviour']} does not change there, or is"
+            " not known.",
+            highlight=False,
+        )
