@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
-from stream.errors import RecordingError
+from stream.errors import MissingExtraError, RecordingError
 
 MAX_BYTES = 8 * 2**30
 """Nothing larger than this is read into memory at once."""
@@ -23,14 +24,37 @@ def check_there(path: Path) -> None:
     Raises
     ------
     RecordingError
-        It is not.
+        It is not, or may not be read.
     """
     if not path.exists():
         raise RecordingError(f"{path} is not there.")
     if not path.is_file():
         raise RecordingError(f"{path} is not a file.")
+    if not os.access(path, os.R_OK):
+        raise RecordingError(f"{path} may not be read; ask for the permission to.")
     if path.stat().st_size == 0:
         raise RecordingError(f"{path} is empty (0 bytes).")
+
+
+def check_pynwb(what: str) -> None:
+    """Check that pynwb can be imported; `what` needs it.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    RecordingError
+        It cannot make the folder of its cache, without which it does not load.
+    """
+    try:
+        import pynwb  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(what, "nwb") from error
+    except OSError as error:
+        raise RecordingError(
+            f"{what} needs a folder for the cache of pynwb, and {error.filename} cannot be made"
+            f" ({error.strerror}); the variable XDG_CACHE_HOME says where caches lie."
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.errors import MissingExtraError, RecordingError
-from stream.files import first_line
+from stream.errors import RecordingError
+from stream.files import check_pynwb, first_line
 from stream.spikes.checks import check_recording, whole_counts
 from stream.spikes.recording import Floats, Recording, Series, segment_bounds_ns
 from stream.units import format_seconds
@@ -97,10 +97,9 @@ def write_recording(
     """
     path = Path(path)
     check_recording(recording, recording.name)
-    try:
-        import pynwb
-    except ImportError as error:
-        raise MissingExtraError("Writing NWB files", "nwb") from error
+    check_pynwb("Writing NWB files")
+    import pynwb
+
     nwbfile = _nwbfile(recording, session, notes)
     if recording.spike_times_s is not None:
         _add_units(nwbfile, recording, resolution_s)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import h5py
@@ -228,6 +231,29 @@ def test_files_that_are_no_recordings_are_refused_with_the_reason(tmp_path):
     file = nwbfile()
     file.add_unit(spike_times=[])
     refuse(written(file, tmp_path / "silent.nwb"), "not a single spike")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+    path = tmp_path / "x.nwb"
+    write_recording(of_times(), path)
+    path.chmod(0)
+    with pytest.raises(RecordingError, match="may not be read"):
+        read_recording(path)
+
+
+def test_a_cache_of_pynwb_that_cannot_be_made_is_one_sentence(tmp_path):
+    write_recording(of_times(), tmp_path / "x.nwb")
+    (tmp_path / "file").touch()
+    (tmp_path / "p.yaml").write_text("nodes: {a: {use: spikes.replay, file: x.nwb}}")
+    done = subprocess.run(
+        [sys.executable, "-c", "from stream.commands import main; main()", "check", "p.yaml"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the variable XDG_CACHE_HOME says where caches lie" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
