@@ -99,7 +99,11 @@ def evaluate(
         from models.spikes.plots import most_influential, write_plots
 
         attention = trained.attention(result.data)
-        for path in write_plots(result, plots, attention, trained.outputs):
+        try:
+            drawn = write_plots(result, plots, attention, trained.outputs)
+        except OSError as error:
+            raise ConfigError(f"--plots: {plots} cannot be written: {error.strerror}.") from error
+        for path in drawn:
             console.print(f"drew {path}")
         if attention is not None:
             console.print(

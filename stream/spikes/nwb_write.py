@@ -9,7 +9,9 @@ trials in the trials table; contiguous stretches in the time intervals `segments
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import io
 import os
 import uuid
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import RecordingError
-from stream.files import check_pynwb, first_line
+from stream.files import check_pynwb
 from stream.spikes.checks import check_recording, whole_counts
 from stream.spikes.recording import Floats, Recording, Series, segment_bounds_ns
 from stream.units import format_seconds
@@ -98,6 +100,7 @@ def write_recording(
     path = Path(path)
     check_recording(recording, recording.name)
     check_pynwb("Writing NWB files")
+    import h5py
     import pynwb
 
     nwbfile = _nwbfile(recording, session, notes)
@@ -106,18 +109,19 @@ def write_recording(
     _add_signals(nwbfile, recording)
     _add_intervals(nwbfile, recording)
     part = path.with_name(f".{path.name}.{os.getpid()}.part.nwb")
+    # In memory, and then to the disk: HDF5 crashes when the disk is full.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file, pynwb.NWBHDF5IO(file=file, mode="w") as nwb_io:
+        nwb_io.write(nwbfile)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written: {first_line(error)}.") from error
-    try:
-        with pynwb.NWBHDF5IO(str(part), mode="w") as io:
-            io.write(nwbfile)
+        part.write_bytes(content.getbuffer())
         part.replace(path)
     except OSError as error:
-        raise RecordingError(f"{path} cannot be written: {first_line(error)}.") from error
+        raise RecordingError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _nwbfile(recording: Recording, session: Session, notes: Sequence[str]) -> Any:
