@@ -18,14 +18,27 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def has_utf8_name(path: Path) -> bool:
+    """Say whether a path can be written into files of text and JSON, the folders above included."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_there(path: Path) -> None:
     """Check that a path is a file with something in it.
 
     Raises
     ------
     RecordingError
-        It is not, or may not be read.
+        It is not, may not be read, or has a name that cannot be noted.
     """
+    if not has_utf8_name(path):
+        raise RecordingError(
+            f"{path}: the name of the file or a folder is not in UTF-8; rename it."
+        )
     if not path.exists():
         raise RecordingError(f"{path} is not there.")
     if not path.is_file():

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from stream.errors import ConfigError
+from stream.files import has_utf8_name
 from stream.spikes.importing import Imported, import_files, list_variables
 from stream.spikes.mapping import Mapping, load_mapping, make_mapping
 from stream.spikes.nwb import read_recording, write_recording
@@ -88,8 +89,8 @@ def import_recording(
 
 
 def _check_out(out: Path, files: list[Path]) -> None:
-    if out.suffix.lower() != ".nwb" or out.is_dir():
-        raise ConfigError(f"--out: {out} must be a file whose name ends in .nwb.")
+    if out.suffix.lower() != ".nwb" or out.is_dir() or not has_utf8_name(out):
+        raise ConfigError(f"--out: {out} must be a file whose name ends in .nwb, in UTF-8.")
     if out.exists() and any(path.exists() and out.samefile(path) for path in files):
         raise ConfigError(
             f"--out: {out} is the file to read, which would be lost; give another name."

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import jsonschema
@@ -169,6 +170,14 @@ def test_a_mistake_is_named_with_line_node_and_key(load, text: str, says: str) -
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_pipeline(Path("nowhere.yaml"))
+
+
+def test_a_file_in_a_folder_whose_name_is_not_in_utf8_is_refused(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / "p.yaml").write_text("nodes: {}")
+    with pytest.raises(ConfigError, match="not in UTF-8; rename it"):
+        load_pipeline(folder / "p.yaml")
 
 
 def test_every_shipped_pipeline_obeys_the_schema_that_editors_get() -> None:

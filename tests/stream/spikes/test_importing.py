@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -648,6 +649,16 @@ def test_the_command_never_writes_over_what_it_reads(mat, tmp_path):
     assert done.returncode == 2
     assert "the file to read, which would be lost" in done.stderr
     assert np.array_equal(h5py.File(nwb)["Y"][()], COUNTS)
+
+
+def test_names_that_are_not_in_utf8_are_refused_before_the_work(mat, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"\xff.mat"))
+    options = ["--counts", "Y", "--width", "50 ms", "--out"]
+    done = innervate(mat, *options, odd.with_suffix(".nwb"))
+    assert (done.returncode, "in UTF-8" in done.stderr) == (2, True)
+    done = innervate(mat.rename(odd), *options, tmp_path / "x.nwb")
+    assert (done.returncode, "is not in UTF-8; rename it" in done.stderr) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == [odd.name]
 
 
 def test_help_tells_an_example():
