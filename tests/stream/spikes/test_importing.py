@@ -491,6 +491,8 @@ def test_units_are_named_by_a_list_and_the_silent_ones_may_be_left_out(tmp_path)
 # Refusals
 
 
+    numbered = {"counts": BINNED, "units": {"names": [7, 8, 9]}}
+    assert recording(numbered, path).units == ("7", "8", "9")
 @pytest.mark.parametrize(
     ("mapping", "match"),
     [
