@@ -206,7 +206,13 @@ def as_array(value: Tree) -> NDArray[Any]:
         # MATLAB writes its columns first, HDF5 reads rows first.
         return array.T if kind is not None else array
     if isinstance(value, list):
-        return np.array([as_array(v).item() if as_array(v).size == 1 else "" for v in value])
+        members = [as_array(member) for member in value]
+        if any(member.size > 1 for member in members):
+            raise RecordingError(
+                f"a list of {len(members)} arrays, not one ('{{1}}' names the first; axes that"
+                " begin with 'trial' take each as a trial)"
+            )
+        return np.array([member.item() if member.size else "" for member in members])
     if isinstance(value, dict):
         raise RecordingError(f"a group of variables ({', '.join(islice(value, 6))}), not one")
     return np.asarray(value)

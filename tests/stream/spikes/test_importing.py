@@ -315,6 +315,16 @@ def test_listed_trials_of_different_lengths_become_segments_and_trials(variable,
     assert found.units == ("0", "1", "2")  # not the numbers of the trials
 
 
+def test_a_list_of_arrays_where_one_is_needed_is_refused(tmp_path):
+    path = tmp_path / "s.mat"
+    scipy.io.savemat(path, {"spikes": cells(COUNTS[:7].T, COUNTS[7:].T), "Y": COUNTS})
+    with pytest.raises(ConfigError, match="key 'counts': 'spikes' is a list of 2 arrays"):
+        recording({"counts": {"variable": "spikes", "width": "50 ms"}}, path)
+    columns = {"columns": {"kind": "spikes"}}
+    with pytest.raises(ConfigError, match="'trials.columns.kind': 'spikes' is a list of 2 arrays"):
+        recording({"counts": BINNED, "trials": columns}, path)
+
+
 def test_a_wildcard_joins_all_that_it_finds(tmp_path):
     path = save(tmp_path / "s.npz", run_1=COUNTS[:30], run_2=COUNTS[30:], bad_1=COUNTS[:, :2])
     counts = {"join": "run_*", "width": "50 ms"}
@@ -481,6 +491,8 @@ def test_units_are_named_by_a_list_and_the_silent_ones_may_be_left_out(tmp_path)
     units = {"names": ["a", "b", "c"], "keep_silent": False}
     imported = run({"counts": BINNED, "units": units}, path)
     assert imported.recording.units == ("a", "c")
+    numbered = {"counts": BINNED, "units": {"names": [7, 8, 9]}}
+    assert recording(numbered, path).units == ("7", "8", "9")
     assert "1 units without a single spike were left out: b." in imported.remarks
     with pytest.raises(ConfigError, match="2 names for 3 units"):
         run({"counts": BINNED, "units": {"names": ["a", "b"]}}, path)
@@ -491,8 +503,6 @@ def test_units_are_named_by_a_list_and_the_silent_ones_may_be_left_out(tmp_path)
 # Refusals
 
 
-    numbered = {"counts": BINNED, "units": {"names": [7, 8, 9]}}
-    assert recording(numbered, path).units == ("7", "8", "9")
 @pytest.mark.parametrize(
     ("mapping", "match"),
     [
