@@ -321,7 +321,7 @@ def test_a_list_of_arrays_where_one_is_needed_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="key 'counts': 'spikes' is a list of 2 arrays"):
         recording({"counts": {"variable": "spikes", "width": "50 ms"}}, path)
     columns = {"columns": {"kind": "spikes"}}
-    with pytest.raises(ConfigError, match="'trials.columns.kind': 'spikes' is a list of 2 arrays"):
+    with pytest.raises(ConfigError, match="kind': 'spikes' is a list of 2 arrays"):
         recording({"counts": BINNED, "trials": columns}, path)
 
 
