@@ -329,6 +329,21 @@ def test_an_inconsistent_recording_is_not_written(changes, match, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"behaviour": {"hand/vel": HAND}},
+        {"behaviour": {"": HAND}},
+        {"trials": Trials(np.zeros(1), np.ones(1), {"id": np.zeros(1)})},
+        {"name": "a\0b"},
+    ],
+)
+def test_a_name_that_nwb_does_not_take_is_refused_and_nothing_is_written(changes, tmp_path):
+    with pytest.raises(RecordingError, match=r"cannot be written as NWB \(.*choose another"):
+        write_recording(of_times(**changes), tmp_path / "x.nwb")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match=r"x.nwb cannot be written"):
