@@ -445,6 +445,12 @@ class _Importer:
                 f"{len(recording.counts)} bins of {len(recording.units)} units: if it is the other"
                 " way round, state 'counts.axes: unit x time'."
             )
+        times_s = recording.spike_times_s
+        if times_s is not None and all((t == np.floor(t)).all() for t in times_s):
+            self.remarks.append(
+                "All spike times are whole seconds: if they count samples or milliseconds, state"
+                " 'times.scale', such as 1/30000."
+            )
 
 
 def _text(value: Any) -> str:

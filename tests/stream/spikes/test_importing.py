@@ -186,6 +186,13 @@ def test_spikes_listed_with_their_unit_are_gathered_by_unit(tmp_path):
     assert "were sorted" in imported.remarks[0]
 
 
+def test_times_that_are_taken_for_seconds_and_look_like_samples_are_remarked(tmp_path):
+    path = save(tmp_path / "s.npz", t=np.array([300, 450, 900]))
+    (remark,) = run({"times": "t"}, path).remarks
+    assert "state 'times.scale'" in remark
+    assert not run({"times": {"variable": "t", "scale": "1/30000"}}, path).remarks
+
+
 def test_arrays_of_a_spike_sorter_are_two_files_of_one_recording(tmp_path):
     np.save(tmp_path / "spike_times.npy", np.array([300, 600, 900], dtype=np.uint64))
     np.save(tmp_path / "spike_clusters.npy", np.array([1, 0, 1]))
