@@ -118,7 +118,8 @@ def export_network(
         Stretch(part, _full_run(network, part, description.width_s))
         for part in cut_stretches(counts, 3 * memory + _SHORT_MEMORY_BINS)
     ]
-    contract = verify(step, contract, expected, memory)
+    spreads = {"behaviour": network.scales.behaviour_std.numpy()}
+    contract = verify(step, contract, expected, memory, spreads)
     facts: dict[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     if weights is not None:
         plain, verified = step, contract

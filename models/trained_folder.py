@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,8 +54,30 @@ def claim_folder(folder: Path, note: Mapping[str, Any], *, resume: bool) -> None
 def write_folder(folder: Path, weights: Mapping[str, Tensor], card: msgspec.Struct) -> None:
     """Write weights and card into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(weights, folder / WEIGHTS)
+    save_tensors(folder / WEIGHTS, weights)
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=1) + b"\n")
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what `torch.load` reads; a kill or a full disk meanwhile leaves the file before.
+
+    Raises
+    ------
+    ModelError
+        It cannot be written.
+    """
+    buffer = io.BytesIO()  # into a file on a full disk, torch raises what says nothing of the disk
+    torch.save(content, buffer)
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_bytes(buffer.getbuffer())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ModelError(
+            f"{path} cannot be written ({error.strerror}); a training that has come to a checkpoint"
+            " goes on from there with --resume."
+        ) from error
 
 
 def read_folder(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
-from stream.errors import RecordingError
+from stream.errors import MissingExtraError, RecordingError
 
 MAX_BYTES = 8 * 2**30
 """Nothing larger than this is read into memory at once."""
@@ -17,20 +18,56 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def has_utf8_name(path: Path) -> bool:
+    """Say whether a path can be written into files of text and JSON, the folders above included."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_there(path: Path) -> None:
     """Check that a path is a file with something in it.
 
     Raises
     ------
     RecordingError
-        It is not.
+        It is not, may not be read, or has a name that cannot be noted.
     """
+    if not has_utf8_name(path):
+        raise RecordingError(
+            f"{path}: the name of the file or a folder is not in UTF-8; rename it."
+        )
     if not path.exists():
         raise RecordingError(f"{path} is not there.")
     if not path.is_file():
         raise RecordingError(f"{path} is not a file.")
+    if not os.access(path, os.R_OK):
+        raise RecordingError(f"{path} may not be read; ask for the permission to.")
     if path.stat().st_size == 0:
         raise RecordingError(f"{path} is empty (0 bytes).")
+
+
+def check_pynwb(what: str) -> None:
+    """Check that pynwb can be imported; `what` needs it.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    RecordingError
+        It cannot make the folder of its cache, without which it does not load.
+    """
+    try:
+        import pynwb  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(what, "nwb") from error
+    except OSError as error:
+        raise RecordingError(
+            f"{what} needs a folder for the cache of pynwb, and {error.filename} cannot be made"
+            f" ({error.strerror}); the variable XDG_CACHE_HOME says where caches lie."
+        ) from error
 
 
 def first_line(error: Exception) -> str:

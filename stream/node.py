@@ -19,7 +19,7 @@ class NodeSettings(BaseModel):
     show. Paths are taken from the folder of the pipeline file.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 @dataclass(frozen=True)

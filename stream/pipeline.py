@@ -307,7 +307,7 @@ def _setting_message(first: Any, key: str, cls: type[Node[Any]]) -> str:
     if first["type"] == "missing":
         what = cls.Settings.model_fields[key].description or "it has no default"
         return f"is missing ({what})."
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = "" if "found" in message else f", found {first['input']!r}"
     return f"{message[0].lower()}{message[1:]}{found}."
 

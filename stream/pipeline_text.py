@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from stream.errors import ConfigError
+from stream.files import has_utf8_name
 
 SIZE_LIMIT_BYTES = 1024 * 1024
 
@@ -44,14 +45,16 @@ def read_yaml(path: Path) -> Located:
     ConfigError
         The file is not there, too large, no YAML, has a key twice, or uses aliases.
     """
+    if not has_utf8_name(path):
+        raise ConfigError(f"{path}: the name of the file or a folder is not in UTF-8; rename it.")
     try:
         if path.stat().st_size > SIZE_LIMIT_BYTES:
-            raise ConfigError(f"{path}: larger than 1 MiB, which no pipeline file is.")
+            raise ConfigError(f"{path}: larger than 1 MiB, which no such file of YAML is.")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is no text in UTF-8, so no pipeline file.") from None
+        raise ConfigError(f"{path}: is no text in UTF-8, so no YAML.") from None
     loader = yaml.SafeLoader(text)
     plain = _Plain(loader, path)
     try:
@@ -63,7 +66,7 @@ def read_yaml(path: Path) -> Located:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}.") from None
     except RecursionError:
-        raise ConfigError(f"{path}: is nested too deeply for a pipeline file.") from None
+        raise ConfigError(f"{path}: is nested too deeply to be read.") from None
     finally:
         loader.dispose()
     return Located(value, plain.lines)

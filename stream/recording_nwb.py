@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.errors import MissingExtraError, RecordingError
+from stream.errors import RecordingError
+from stream.files import check_pynwb
 from stream.recording_content import Sink
 from stream.recording_layout import write_skeleton
 from stream.recording_log import Logged, LogReader, Progress, format_bytes, free_space, watched
@@ -58,10 +59,7 @@ def log_to_nwb(log: Path, target: Path, progress: Progress = lambda share: None)
     MissingExtraError
         pynwb is not installed.
     """
-    try:
-        import pynwb  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("Writing NWB files", "nwb") from error
+    check_pynwb("Writing NWB files")
     if target.exists():
         raise RecordingError(f"{target} exists and is not overwritten; choose another name.")
     reader = LogReader(log)

@@ -21,6 +21,7 @@ from models.spikes.rate_models import load_model
 from models.spikes.trained import Card, load_trained
 from models.stndt.streaming import StreamingSTNDT
 from models.trained_folder import CARD, MAX_CARD_BYTES, WEIGHTS
+from stream.commands.output import check_file
 from stream.errors import ConfigError
 from stream.model_file import Contract, Score
 from stream.spikes.nwb import load_recording
@@ -44,6 +45,7 @@ def export(
     Its streaming step is held against the full run in PyTorch at every bin of real counts.
     """
     weights = _weights(quantise)
+    check_file("--out", out)
     if _system(run) == sesar.SYSTEM:
         if weights is not None:
             raise ConfigError("--quantise is for networks on spikes; leave it out.")

@@ -99,7 +99,11 @@ def evaluate(
         from models.spikes.plots import most_influential, write_plots
 
         attention = trained.attention(result.data)
-        for path in write_plots(result, plots, attention, trained.outputs):
+        try:
+            drawn = write_plots(result, plots, attention, trained.outputs)
+        except OSError as error:
+            raise ConfigError(f"--plots: {plots} cannot be written: {error.strerror}.") from error
+        for path in drawn:
             console.print(f"drew {path}")
         if attention is not None:
             console.print(
@@ -134,3 +138,10 @@ def show(result: Evaluation, console: Console) -> None:
     for figure in figures:
         if figure in _MEANING:
             console.print(_MEANING[figure], style="dim", highlight=False)
+    still = [name for name in result.data.columns if f"r2_{name}" not in there]
+    if still:
+        console.print(
+            f"no R2 of {', '.join(still)}: {conditions['behaviour']} does not change there, or is"
+            " not known.",
+            highlight=False,
+        )

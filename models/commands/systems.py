@@ -43,4 +43,7 @@ def run_for_system(context: typer.Context, command: str, systems: Mapping[str, s
     module, _, function = systems[name].partition(":")
     app = typer.Typer(add_completion=False)
     app.command(name)(getattr(importlib.import_module(module), function))
-    app(context.args, prog_name=f"innervate {command}", standalone_mode=False)
+    # Not standalone, it returns the exit code of Ctrl-C and of `--help`.
+    code = app(context.args, prog_name=f"innervate {command}", standalone_mode=False)
+    if code:
+        raise typer.Exit(code)

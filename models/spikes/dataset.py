@@ -39,7 +39,7 @@ class SpikeData:
     trial
         (bins,) int64 number of the trial, -1 outside.
     part
-        (bins,) int8 index into `PARTS`.
+        (bins,) int8 index into `PARTS`, -1 for bins of no part.
     sha256, licence
         Of the file.
     """
@@ -126,8 +126,9 @@ def prepare(recording: Recording, width_s: float, behaviour: str | None = None) 
     validation part. A cut lies at the nearest segment start if segments are many.
 
     A `split` column (values `train`, and `test`, `valid` or `val`) says which trials are the test
-    part. Such trials are samples without an order that matters, and files group them by condition,
-    so the validation part is 15 % of the train trials, spread evenly.
+    part; trials with the value `none` are in no part. Such trials are samples without an order
+    that matters, and files group them by condition, so the validation part is 15 % of the train
+    trials, spread evenly.
 
     Raises
     ------
@@ -138,18 +139,19 @@ def prepare(recording: Recording, width_s: float, behaviour: str | None = None) 
     """
     data = whole(recording, width_s, behaviour)
     n_bins = len(data.counts)
-    is_test = _trials(recording, bin_recording(recording, width_s).starts_ns)[1]
+    stated = _trials(recording, bin_recording(recording, width_s).starts_ns)[1]
     part = np.full(n_bins, PARTS.index("train"), np.int8)
-    if is_test is None:
+    if stated is None:
         part[_cut(_TEST_SHARE, data.trial, data.segment) :] = PARTS.index("test")
         train = np.flatnonzero(part == PARTS.index("train"))
         held = train[_cut(_VALIDATION_SHARE, data.trial[train], data.segment[train]) :]
     else:
-        part[is_test] = PARTS.index("test")
-        numbers = np.unique(data.trial[~is_test & (data.trial >= 0)])
+        part = stated
+        trains = part == PARTS.index("train")
+        numbers = np.unique(data.trial[trains & (data.trial >= 0)])
         passed = np.arange(len(numbers) + 1) * _VALIDATION_SHARE
         chosen = numbers[np.floor(passed[1:]) > np.floor(passed[:-1])]
-        held = np.flatnonzero(~is_test & np.isin(data.trial, chosen))
+        held = np.flatnonzero(trains & np.isin(data.trial, chosen))
     part[held] = PARTS.index("validation")
     for i, name in enumerate(PARTS):
         if not (part == i).any():
@@ -161,8 +163,8 @@ def prepare(recording: Recording, width_s: float, behaviour: str | None = None) 
 
 def _trials(
     recording: Recording, starts_ns: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """Return the trial of each bin and, if the file says so, whether it is in the test part."""
+) -> tuple[NDArray[np.int64], NDArray[np.int8] | None]:
+    """Return the trial of each bin and, if the file says so, its part: train, test or none."""
     trial = np.full(len(starts_ns), -1, np.int64)
     if recording.trials is None or not len(recording.trials.start_s):
         return trial, None
@@ -174,16 +176,17 @@ def _trials(
     split = recording.trials.columns.get("split")
     if split is None:
         return trial, None
-    known = {"train": False, "test": True, "valid": True, "val": True}
+    test = PARTS.index("test")
+    known = {"train": PARTS.index("train"), "test": test, "valid": test, "val": test, "none": -1}
     unknown = sorted({str(s) for s in split} - known.keys())
     if unknown:
         raise RecordingError(
             f"{recording.name}: the trials' column 'split' holds '{unknown[0]}'; it may hold"
             f" {', '.join(known)}."
         )
-    flags = np.array([known[str(s)] for s in split])
+    parts = np.array([known[str(s)] for s in split], np.int8)
     # Bins between trials go with the trial before them.
-    return trial, flags[np.maximum(at, 0)]
+    return trial, parts[np.maximum(at, 0)]
 
 
 def _cut(share: float, trial: NDArray[np.int64], segment: NDArray[np.int64]) -> int:

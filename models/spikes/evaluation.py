@@ -118,7 +118,7 @@ def evaluate(
         row["psth_r2"] = metrics.psth_r2(
             shared, np.stack(list(psths[1].values())), np.array(list(psths[1]))
         )
-    if data.behaviour.shape[1] and model.outputs and part == "test":
+    if "behaviour_r2" in row and model.outputs and part == "test":
         on_step(f"{model.name}: rates of the training part, for the readout of {behaviour}")
         row["readout_r2"] = _readout(model, estimate, data, for_fitting(parts).data)
     rows = [row]
@@ -165,7 +165,7 @@ def _seen(recording: Recording, parts: SpikeData, begin_s: float, stop_s: float)
     """Say so when a stretch was trained on."""
     starts_ns = bin_recording(recording, parts.width_s).starts_ns
     inside = (starts_ns >= to_ns(begin_s)) & (starts_ns < to_ns(stop_s))
-    trained = parts.part[inside] != PARTS.index("test")
+    trained = np.isin(parts.part[inside], [PARTS.index("train"), PARTS.index("validation")])
     return ", trained on" if trained.all() else ", partly trained on" if trained.any() else ""
 
 
@@ -202,9 +202,13 @@ def _behaviour_figures(decoded: Floats, data: SpikeData) -> Row:
     if not decoded.shape[1]:
         return {}
     there = ~np.isnan(decoded).any(axis=1)
-    scores = metrics.decoding_r2(decoded[there], data.behaviour[there])
+    moving = metrics.moving_columns(data.behaviour[there])
+    if not moving.any():
+        return {}
+    scores = metrics.decoding_r2(decoded[there][:, moving], data.behaviour[there][:, moving])
+    names = [name for name, moves in zip(data.columns, moving, strict=True) if moves]
     figures: Row = {"behaviour_r2": float(scores.mean())}
-    return figures | {f"r2_{n}": float(s) for n, s in zip(data.columns, scores, strict=True)}
+    return figures | {f"r2_{n}": float(s) for n, s in zip(names, scores, strict=True)}
 
 
 def _readout(model: RateModel, estimate: Estimate, data: SpikeData, train: SpikeData) -> float:

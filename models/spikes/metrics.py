@@ -164,6 +164,18 @@ def decoding_r2(decoded: ArrayLike, true: ArrayLike) -> Floats:
     return np.asarray(r2_score(actual, predicted, multioutput="raw_values"), np.float64)
 
 
+def moving_columns(true: ArrayLike) -> NDArray[np.bool_]:
+    """Return which columns of behaviour (bins, d) change where they are known, (d,).
+
+    R2 compares errors with changes; of the other columns there is none.
+    """
+    values = np.asarray(true, np.float64)
+    known = values[~np.isnan(values).any(axis=1)]
+    if not len(known):
+        return np.zeros(values.shape[1], bool)
+    return np.asarray(np.ptp(known, axis=0) > 0)
+
+
 def condition_means(trials: ArrayLike, conditions: NDArray[np.generic]) -> dict[object, Floats]:
     """Return the mean over the trials of each condition: a peri-stimulus time histogram (PSTH).
 

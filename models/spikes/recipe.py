@@ -13,10 +13,9 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 
 from models.spikes.dataset import SpikeData, prepare
-from models.spikes.metrics import co_bps, oracle_fraction
+from models.spikes.metrics import co_bps, decoding_r2, moving_columns, oracle_fraction
 from models.spikes.trained import (
     Card,
     Trained,
@@ -26,7 +25,7 @@ from models.spikes.trained import (
 )
 from models.spikes.training import Progress, TrainingSettings, fit, infer
 from models.trained_folder import claim_folder
-from stream.errors import ConfigError
+from stream.errors import ConfigError, RecordingError
 from stream.spikes.nwb import load_recording
 
 SETTINGS = {"stndt": TrainingSettings(updates=800), "gru": TrainingSettings()}
@@ -85,12 +84,19 @@ def train_system(
     """
     recording = load_recording(file)
     note = {"recording": recording.name, "sha256": recording.sha256, "recipe": asdict(recipe)}
-    claim_folder(folder, note, resume=resume)
     began = time.monotonic()
     data = prepare(recording, recipe.width_s, recipe.behaviour or None)
     inputs = input_columns(data, recipe.held_out)
     train, validation = data.select("train"), data.select("validation")
+    for part, which in ((train, "train"), (validation, "validation")):
+        if recipe.behaviour and np.isnan(part.behaviour).any(axis=1).all():
+            raise RecordingError(
+                f"{recording.name}: '{recipe.behaviour}' is not known in a single bin of the"
+                f" {which} part, so it cannot be learned; decode another, or none."
+            )
     network = untrained(recipe, train, inputs)
+    # Only now: what does not fit the recording is no training that could be gone on with.
+    claim_folder(folder, note, resume=resume)
     checkpoints = [folder / f"checkpoint-{i}.pt" for i in (1, 2)]
     found = fit(
         network, train, validation, inputs, recipe.training,
@@ -186,8 +192,10 @@ def score(network: torch.nn.Module, data: SpikeData, inputs: NDArray[np.int64]) 
     if data.true_rates is not None:
         figures["oracle_fraction"] = oracle_fraction(counts, data.true_rates[told])
     if behaviour.shape[1]:
-        known = ~np.isnan(truth).any(axis=1)
-        figures["behaviour_r2"] = float(r2_score(truth[known], behaviour[known]))
+        moving = moving_columns(truth)
+        if moving.any():
+            r2 = decoding_r2(behaviour[:, moving], truth[:, moving])
+            figures["behaviour_r2"] = float(r2.mean())
     return figures
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.spikes.dataset import SpikeData
+from models.trained_folder import save_tensors
 from stream.errors import ConfigError
 
 
@@ -247,13 +248,11 @@ class _Run:
         )
 
     def save(self, path: Path) -> None:
-        """Write all of it; a kill meanwhile leaves the file before."""
+        """Write all of it; see `save_tensors`."""
         state: dict[str, Any] = {k: part.state_dict() for k, part in self._parts().items()}
         state |= {name: getattr(self, name) for name in self._VALUES}
         state["history"] = [tuple(vars(p).values()) for p in self.history]
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        save_tensors(path, state)
 
     def restore(self, path: Path) -> None:
         """Go on from where `save` was called."""

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -110,13 +110,21 @@ def main() -> None:
     try:
         _run(app)
     except InnervateError as error:
-        # Nobody may be left to read it, and rich would end the process with another exit code.
-        with contextlib.suppress(OSError, SystemExit):
-            message = Text.assemble(("error:", "bold red"), " ", str(error))
-            Console(stderr=True, soft_wrap=True).print(message)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except OSError as error:  # no room, no permission, a folder that went away
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}{error.strerror or error}.", 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    # Nobody may be left to read it, and rich would end the process with another exit code.
+    with contextlib.suppress(OSError, SystemExit):
+        Console(stderr=True, soft_wrap=True).print(
+            Text.assemble(("error:", "bold red"), " ", message)
+        )
+    sys.exit(exit_code)
 
 
 def _run(app: typer.Typer) -> None:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from stream.errors import ConfigError
+from stream.files import has_utf8_name
 from stream.spikes.importing import Imported, import_files, list_variables
 from stream.spikes.mapping import Mapping, load_mapping, make_mapping
 from stream.spikes.nwb import read_recording, write_recording
@@ -67,6 +68,7 @@ def import_recording(
             console.print(f"[bold]{escape(str(path))}[/]")
             console.print("\n".join(f"  {escape(line)}" for line in list_variables(path)))
         return
+    _check_out(out, files)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Reading", total=3)
         imported = import_files(files, _mapping(mapping, options))
@@ -84,6 +86,15 @@ def import_recording(
     for remark in imported.remarks:
         console.print(f"[yellow]note:[/] {escape(remark)}")
     console.print(_summary(recording, imported, out))
+
+
+def _check_out(out: Path, files: list[Path]) -> None:
+    if out.suffix.lower() != ".nwb" or out.is_dir() or not has_utf8_name(out):
+        raise ConfigError(f"--out: {out} must be a file whose name ends in .nwb, in UTF-8.")
+    if out.exists() and any(path.exists() and out.samefile(path) for path in files):
+        raise ConfigError(
+            f"--out: {out} is the file to read, which would be lost; give another name."
+        )
 
 
 def _options(

@@ -166,9 +166,11 @@ class _Importer:
                 Stretch(origin_s, first_s + done * width_s, first_s + (done + len(table)) * width_s)
             )
             done += len(table)
+        # Where trials are listed, the wildcard stands for them, not for units.
         captured = [
             found.captured
             for path in counts.variable
+            if "trial" not in counts.axes
             for found in self.source.look_up(path, key, self.parts[0])
         ]
         return whole, captured
@@ -250,10 +252,12 @@ class _Importer:
             return float(span[0]), float(span[-1])
         known = [s for s in spikes if len(s)]
         for name, signal in self.mapping.behaviour.items():
+            key = f"behaviour.{name}"
             if signal.time is not None:
-                known.append(
-                    self.source.numbers(signal.time, f"behaviour.{name}.time", part).ravel()
-                )
+                known.append(self.source.numbers(signal.time, f"{key}.time", part).ravel())
+            elif signal.rate is not None:
+                (samples,) = self.source.tables(signal, signal.axes, key, [part])
+                known.append(np.array([0.0, len(samples) / signal.rate]))
         if not known:
             raise ConfigError(
                 "key 'times.span': a part has no spikes, so its length must be stated by 'span'."
@@ -308,7 +312,12 @@ class _Importer:
                 f" ({', '.join(list(names)[:6])})."
             )
         clocks = self._clocks(signal, key, tables)
-        kept = [self._distinct(signal, key, clock) for clock in clocks]
+        kept = [
+            self._distinct(signal, key, clock) & (clock < stretch.stop_s - 1e-9)
+            if signal.rate is not None
+            else self._distinct(signal, key, clock)
+            for clock, stretch in zip(clocks, self.stretches, strict=True)
+        ]
         return Series(
             times_s=np.concatenate([clock[keep] for clock, keep in zip(clocks, kept, strict=True)]),
             values=np.concatenate(
@@ -334,11 +343,17 @@ class _Importer:
                         f" {len(table)} samples of {signal.text}."
                     )
             elif signal.rate is not None:
-                clock = stretch.start_s + np.arange(len(table)) / signal.rate
-                if clock[-1] >= stretch.stop_s + 1 / signal.rate:
+                times = self.mapping.times
+                # Beside spike times without a span, the clock of the file begins with the signal.
+                zero_s = stretch.origin_s if times is None or times.span is not None else 0.0
+                first_s = stretch.start_s + zero_s - stretch.origin_s
+                clock = first_s + np.arange(len(table)) / signal.rate
+                more_s = first_s + len(table) / signal.rate - stretch.stop_s
+                if more_s >= max(2 / signal.rate, self.width_s or 0):
                     raise ConfigError(
-                        f"key '{key}.rate': {len(table)} samples at {signal.rate:g} Hz last longer"
-                        f" than the spikes ({stretch.stop_s - stretch.start_s:g} s)."
+                        f"key '{key}.rate': {len(table)} samples at {signal.rate:g} Hz last"
+                        f" {more_s:g} s longer than the spikes"
+                        f" ({stretch.stop_s - stretch.start_s:g} s)."
                     )
             else:
                 clock = self._bin_clock(signal, key, len(table), stretch)
@@ -429,6 +444,12 @@ class _Importer:
             self.remarks.append(
                 f"{len(recording.counts)} bins of {len(recording.units)} units: if it is the other"
                 " way round, state 'counts.axes: unit x time'."
+            )
+        times_s = recording.spike_times_s
+        if times_s is not None and all((t == np.floor(t)).all() for t in times_s):
+            self.remarks.append(
+                "All spike times are whole seconds: if they count samples or milliseconds, state"
+                " 'times.scale', such as 1/30000."
             )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import MissingExtraError, RecordingError
-from stream.files import MAX_BYTES, check_there, file_sha256, first_line
+from stream.files import MAX_BYTES, check_pynwb, check_there, file_sha256, first_line
 from stream.spikes.checks import check_recording, whole_counts
 from stream.spikes.npz import load_npz
 from stream.spikes.nwb_write import (
@@ -79,10 +79,9 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
     """
     path = Path(path)
     _check_hdf5(path)
-    try:
-        from pynwb import NWBHDF5IO
-    except ImportError as error:
-        raise MissingExtraError("Reading NWB files", "nwb") from error
+    check_pynwb("Reading NWB files")
+    from pynwb import NWBHDF5IO
+
     try:
         with NWBHDF5IO(str(path), mode="r", load_namespaces=True) as io:
             recording = _read(io.read(), path)

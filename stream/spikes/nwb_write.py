@@ -9,7 +9,9 @@ trials in the trials table; contiguous stretches in the time intervals `segments
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import io
 import os
 import uuid
 from collections.abc import Sequence
@@ -21,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.errors import MissingExtraError, RecordingError
-from stream.files import first_line
+from stream.errors import RecordingError
+from stream.files import check_pynwb, first_line
 from stream.spikes.checks import check_recording, whole_counts
 from stream.spikes.recording import Floats, Recording, Series, segment_bounds_ns
 from stream.units import format_seconds
@@ -97,28 +99,42 @@ def write_recording(
     """
     path = Path(path)
     check_recording(recording, recording.name)
+    check_pynwb("Writing NWB files")
     try:
-        import pynwb
-    except ImportError as error:
-        raise MissingExtraError("Writing NWB files", "nwb") from error
+        content = _as_nwb(recording, session, notes, resolution_s)
+    except Exception as error:  # hdmf and h5py raise many kinds
+        raise RecordingError(
+            f"{path} cannot be written as NWB ({first_line(error)}); if it is a name that NWB does"
+            " not take, choose another."
+        ) from error
+    part = path.with_name(f".{path.name}.{os.getpid()}.part.nwb")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content.getbuffer())
+        part.replace(path)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _as_nwb(
+    recording: Recording, session: Session, notes: Sequence[str], resolution_s: float | None
+) -> io.BytesIO:
+    """Return a file in memory, to be written to the disk as a whole: on a full one HDF5 crashes."""
+    import h5py
+    import pynwb
+
     nwbfile = _nwbfile(recording, session, notes)
     if recording.spike_times_s is not None:
         _add_units(nwbfile, recording, resolution_s)
     _add_signals(nwbfile, recording)
     _add_intervals(nwbfile, recording)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part.nwb")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written: {first_line(error)}.") from error
-    try:
-        with pynwb.NWBHDF5IO(str(part), mode="w") as io:
-            io.write(nwbfile)
-        part.replace(path)
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written: {first_line(error)}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file, pynwb.NWBHDF5IO(file=file, mode="w") as nwb_io:
+        nwb_io.write(nwbfile)
+    return content
 
 
 def _nwbfile(recording: Recording, session: Session, notes: Sequence[str]) -> Any:

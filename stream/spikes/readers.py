@@ -104,7 +104,7 @@ def _matlab(path: Path, stack: ExitStack) -> Tree:
 def _from_matlab(value: Any) -> Tree:
     """Return structs as dicts, arrays of structs and cells as lists, the rest as it is."""
     if not isinstance(value, np.ndarray):
-        return value
+        return _full(value) if hasattr(value, "toarray") else value
     if value.dtype.names:
         elements = [
             {name: _from_matlab(element[name]) for name in value.dtype.names}
@@ -136,17 +136,45 @@ def _from_hdf5(node: Any) -> Tree:
             if not name.startswith("#")
             and not isinstance(node.get(name, getlink=True), h5py.ExternalLink)
         }
-        cells = [v for v in members.values() if isinstance(v, list)]
-        # MATLAB 7.3 writes an array of structs as a group of fields, each a list of references.
-        if node.attrs.get("MATLAB_class") == b"struct" and cells and len(cells) == len(members):
+        # MATLAB 7.3 writes an array of structs as a group of fields, each a list of references of
+        # no class; in one struct whose fields are cells, each list has the class `cell`.
+        if (
+            node.attrs.get("MATLAB_class") == b"struct"
+            and members
+            and all(
+                isinstance(member, list) and "MATLAB_class" not in node[name].attrs
+                for name, member in members.items()
+            )
+        ):
             return [
                 dict(zip(members, row, strict=True)) for row in zip(*members.values(), strict=True)
             ]
+        if "MATLAB_sparse" in node.attrs:
+            return _sparse(members, int(node.attrs["MATLAB_sparse"]))
         return members
-    if node.dtype == h5py.ref_dtype:
+    if h5py.check_ref_dtype(node.dtype) is h5py.Reference:
         references = np.asarray(node[()]).T.ravel(order="F")
         return [_from_hdf5(node.file[reference]) for reference in references]
     return node
+
+
+def _sparse(parts: dict[str, Any], n_rows: int) -> NDArray[Any]:
+    """Return a sparse matrix of MATLAB 7.3 in full; only what is not zero lies in the file."""
+    from scipy.sparse import csc_matrix
+
+    ends = as_array(parts["jc"])
+    data, rows = (as_array(parts[k]) if k in parts else np.empty(0) for k in ("data", "ir"))
+    return _full(csc_matrix((data, rows, ends), shape=(n_rows, len(ends) - 1)))
+
+
+def _full(matrix: Any) -> NDArray[Any]:
+    size = int(np.prod(matrix.shape)) * matrix.dtype.itemsize
+    if size > MAX_BYTES:
+        raise RecordingError(
+            f"a sparse matrix unpacks to {size / 2**30:.1f} GiB, more than the"
+            f" {MAX_BYTES / 2**30:.0f} GiB that are read"
+        )
+    return np.asarray(matrix.toarray())
 
 
 def as_array(value: Tree) -> NDArray[Any]:
@@ -169,7 +197,8 @@ def as_array(value: Tree) -> NDArray[Any]:
             return np.empty((0, 0))
         array = np.asarray(value[()])
         if kind == b"char":
-            return np.array("".join(map(chr, array.ravel(order="C"))))
+            rows = ["".join(map(chr, row)) for row in np.atleast_2d(array.T)]
+            return np.array(rows[0] if len(rows) == 1 else rows)
         if array.dtype.kind == "O":
             array = np.array(
                 [v.decode() if isinstance(v, bytes) else str(v) for v in array.ravel()]
@@ -177,7 +206,13 @@ def as_array(value: Tree) -> NDArray[Any]:
         # MATLAB writes its columns first, HDF5 reads rows first.
         return array.T if kind is not None else array
     if isinstance(value, list):
-        return np.array([as_array(v).item() if as_array(v).size == 1 else "" for v in value])
+        members = [as_array(member) for member in value]
+        if any(member.size > 1 for member in members):
+            raise RecordingError(
+                f"a list of {len(members)} arrays, not one ('{{1}}' names the first; axes that"
+                " begin with 'trial' take each as a trial)"
+            )
+        return np.array([member.item() if member.size else "" for member in members])
     if isinstance(value, dict):
         raise RecordingError(f"a group of variables ({', '.join(islice(value, 6))}), not one")
     return np.asarray(value)
@@ -188,6 +223,8 @@ def _table(path: Path, separator: str) -> Tree:
 
     with path.open(encoding="utf-8") as file:
         first = next((line for line in file if line.strip() and not line.startswith("#")), "")
+    if separator == "," and separator not in first and ";" in first:
+        separator = ";"  # as spreadsheets write it where the comma marks decimals
     words = re.split(separator, first.strip()) if len(separator) > 1 else first.split(separator)
     has_names = not all(_is_number(word) for word in words)
     frame = pandas.read_csv(
@@ -316,6 +353,11 @@ def _leaf(node: Tree) -> str:
     shape = getattr(node, "shape", None)
     if shape is None:
         return repr(node)[:40]
+    attributes = getattr(node, "attrs", {})
+    if attributes.get("MATLAB_class") == b"char":
+        return "text"
+    if "MATLAB_class" in attributes:
+        shape = shape[::-1]  # as MATLAB and mappings count them
     return f"{' x '.join(map(str, shape)) or 'one'} {node.dtype}"
 
 

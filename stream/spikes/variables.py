@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,27 +86,34 @@ class Variables:
         ConfigError
             It is not there, or its pieces do not fit together.
         """
-        if variable.join:
-            array = np.concatenate(
-                [self.leaf(self.look_up(path, key, part)[0], path, key) for path in variable.join]
+        leaves = [
+            self.leaf(found, path, key)
+            for path in variable.variable or variable.join
+            for found in self.look_up(path, key, part)
+        ]
+        lengths = {leaf.size for leaf in leaves}
+        if len(leaves) == 1:
+            array = leaves[0]
+        elif variable.join:
+            if len({leaf.shape[1:] for leaf in leaves}) > 1 or not all(x.ndim for x in leaves):
+                raise ConfigError(
+                    f"key '{key}': the variables of {variable.text} have shapes"
+                    f" {', '.join(sorted({str(leaf.shape) for leaf in leaves}))}; end to end they"
+                    " may differ in the first number only."
+                )
+            array = np.concatenate(leaves)
+        elif len(lengths) > 1:
+            raise ConfigError(
+                f"key '{key}': the variables of {variable.text} have"
+                f" {', '.join(map(str, sorted(lengths)))} values; side by side they must"
+                " have equally many."
             )
         else:
-            leaves = [
-                self.leaf(found, path, key)
-                for path in variable.variable
-                for found in self.look_up(path, key, part)
-            ]
-            if len(leaves) == 1:
-                array = leaves[0]
-            else:
-                lengths = {leaf.size for leaf in leaves}
-                if len(lengths) > 1:
-                    raise ConfigError(
-                        f"key '{key}': the variables of {variable.text} have"
-                        f" {', '.join(map(str, sorted(lengths)))} values; side by side they must"
-                        " have equally many."
-                    )
-                array = np.stack([leaf.ravel() for leaf in leaves], axis=1)
+            array = np.stack([leaf.ravel() for leaf in leaves], axis=1)
+        return self._physical(array, variable, key)
+
+    def _physical(self, array: Array, variable: Variable, key: str) -> Array:
+        """Return the columns that a variable picks, scaled."""
         if variable.pick is not None:
             if array.ndim < 2 or max(variable.pick) >= array.shape[-1] or min(variable.pick) < 0:
                 raise ConfigError(
@@ -145,8 +153,10 @@ class Variables:
             raise ConfigError(f"key '{key}': {value.text} is empty, expected a number.")
         return float(numbers[0])
 
-    def tables(self, variable: Variable, axes: str, key: str) -> list[Array]:
-        """Return one (time, columns) array a part, or a trial of a part.
+    def tables(
+        self, variable: Variable, axes: str, key: str, parts: Sequence[Tree] | None = None
+    ) -> list[Array]:
+        """Return one (time, columns) array a part (of all parts by default), or a trial of a part.
 
         Raises
         ------
@@ -161,21 +171,42 @@ class Variables:
                 " 'trial x time x unit' (or 'column' in place of 'unit')."
             )
         tables: list[Array] = []
-        for part in self.parts:
-            array = self.read(variable, key, part)
-            if array.ndim == 1 and "trial" not in words:
-                array = array[:, None] if words[0] == "time" else array[None, :]
-            if words == ["time", "column"] and array.ndim == 2 and len(array) == 1:
-                array = array.T  # MATLAB writes one signal as a row as often as a column
-            if array.ndim != len(words):
-                raise ConfigError(
-                    f"key '{key}': {variable.text} has shape {array.shape}; its axes cannot be"
-                    f" '{axes}'. State them in '{key}.axes'."
-                )
-            order = sorted(range(len(words)), key=lambda i: ("trial", "time").index(words[i])
-                           if words[i] in ("trial", "time") else 2)  # fmt: skip
-            array = array.transpose(order)
-            if "unit" not in words and "column" not in words:
-                array = array[..., None]
-            tables.extend(array if "trial" in words else [array])
+        for part in self.parts if parts is None else parts:
+            trials = self._listed_trials(variable, key, part) if words[0] == "trial" else []
+            if trials:
+                tables.extend(_ordered(each, words[1:], axes, variable, key) for each in trials)
+                continue
+            table = _ordered(self.read(variable, key, part), words, axes, variable, key)
+            tables.extend(table if "trial" in words else [table])
         return tables
+
+    def _listed_trials(self, variable: Variable, key: str, part: Tree) -> list[Array]:
+        """Return the trials of a list of arrays, which may differ in length; none of one array."""
+        if len(variable.variable) != 1:
+            return []
+        (path,) = variable.variable
+        found = self.look_up(path, key, part)
+        if len(found) == 1 and isinstance(found[0].value, list):
+            found = self.look_up(f"{path}{{*}}", key, part)
+        elif len(found) == 1:
+            return []
+        return [self._physical(self.leaf(one, path, key), variable, key) for one in found]
+
+
+def _ordered(array: Array, words: list[str], axes: str, variable: Variable, key: str) -> Array:
+    """Return an array whose axes are `words` with time (after trials) before the columns."""
+    if array.ndim == 1 and "trial" not in words:
+        array = array[:, None] if words[0] == "time" else array[None, :]
+    if words == ["time", "column"] and array.ndim == 2 and len(array) == 1:
+        array = array.T  # MATLAB writes one signal as a row as often as a column
+    if words == ["time"] and array.ndim == 2 and 1 in array.shape:
+        array = array.ravel()
+    if array.ndim != len(words):
+        raise ConfigError(
+            f"key '{key}': {variable.text} has shape {array.shape}; its axes cannot be"
+            f" '{axes}'. State them in '{key}.axes'."
+        )
+    order = sorted(range(len(words)), key=lambda i: ("trial", "time").index(words[i])
+                   if words[i] in ("trial", "time") else 2)  # fmt: skip
+    array = array.transpose(order)
+    return array if "unit" in words or "column" in words else array[..., None]

@@ -123,3 +123,8 @@ def test_mistakes_at_the_command_line_are_sentences(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--quantise takes int8 or int4, found 'int2'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written; give a file in a folder"):
+        export(tmp_path / "nothing trained", out=tmp_path / "nowhere" / "m.onnx")

@@ -124,6 +124,20 @@ def test_the_gru_is_exported_with_rates_and_behaviour(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["behaviour"], behaviour, atol=1e-4 * behaviour.std())
 
 
+def test_a_network_that_decodes_next_to_nothing_is_exported(tmp_path: Path) -> None:
+    network = streaming(behaviour=2)
+    with torch.no_grad():
+        network.scales.behaviour_mean.fill_(100.0)
+        network.scales.behaviour_std.fill_(20.0)
+        network.head.weight[N_OUT:] *= 1e-5
+    path = tmp_path / "m.onnx"
+    export_network(network, description(("x", "y")), counts(), path)
+    fed = counts(7 * WINDOW, seed=5)
+    np.testing.assert_allclose(
+        stepped(path, fed)["behaviour"], full_run(network, fed)[1], atol=1e-4
+    )
+
+
 def test_the_file_says_what_it_takes_gives_and_comes_from(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     written = export_network(streaming(behaviour=2), description(("vx", "vy")), counts(), path)

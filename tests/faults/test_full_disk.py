@@ -1,14 +1,16 @@
-"""A disk that fills up while recording costs nothing that was recorded before."""
+"""A disk that fills up is told in a sentence, and costs nothing that was recorded before."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pynwb
 import pytest
 
@@ -43,6 +45,42 @@ except RecordingError as error:
 node.close()
 print(json.dumps(result))
 """
+
+
+def innervate(*arguments: object, limit: int) -> subprocess.CompletedProcess[str]:
+    """Run a command that may write no file of more than `limit` bytes."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("innervate")), *map(str, arguments)],
+        capture_output=True, text=True, timeout=100, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+
+
+def test_an_import_that_finds_no_room_leaves_nothing(tmp_path):
+    np.savez(tmp_path / "s.npz", Y=np.random.default_rng(0).poisson(1.0, (2000, 50)))
+    options = ["--counts", "Y", "--width", "50 ms", "--out", tmp_path / "s.nwb"]
+    done = innervate("import", tmp_path / "s.npz", *options, limit=20_000)
+    assert done.returncode == 1
+    assert f"{tmp_path / 's.nwb'} cannot be written: File too large." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.npz"]
+
+
+def test_a_training_and_its_plots_that_find_no_room_say_so(tmp_path):
+    counts = np.random.default_rng(0).poisson(1.0, (500, 20))
+    np.savez(tmp_path / "s.npz", counts=counts, width_s=0.05)
+    told = ["--data", tmp_path / "s.npz", "--out", tmp_path / "run", "--updates", 3]
+    done = innervate("train", "stndt", *told, limit=20_000)
+    assert done.returncode == 1
+    assert "checkpoint-1.pt cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert innervate("train", "stndt", *told, "--resume", limit=10_000_000).returncode == 0
+    told = ["--data", tmp_path / "s.npz", "--model", tmp_path / "run", "--plots", tmp_path / "p"]
+    done = innervate("evaluate", "stndt", *told, limit=5_000)
+    assert done.returncode == 2
+    assert "--plots:" in done.stderr
+    assert "cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def record_until_full(folder: Path, limit: int = 0) -> dict[str, object]:

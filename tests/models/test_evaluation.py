@@ -162,6 +162,27 @@ def test_the_test_part_is_scored_by_default_with_all_metrics(recording, tmp_path
     assert result.conditions["units_held_out"] == 2
 
 
+@pytest.mark.parametrize("value", [3.0, np.nan])
+def test_behaviour_that_does_not_change_or_is_not_known_has_no_r2(value, recording, tmp_path):
+    velocity = recording.behaviour["hand_vel"]
+    values = velocity.values.copy()
+    values[1500:, 1] = value
+    still = replace(recording, behaviour={"hand_vel": replace(velocity, values=values)})
+    result = evaluate(load_model(save_model(tmp_path / "m.onnx")), still)
+    assert ("r2_x" in result.rows[0]) == (value == 3.0)  # a bin is known when all of it is
+    assert "r2_y" not in result.rows[0]
+    path = tmp_path / "still.nwb"
+    write_recording(still, path)
+    app = Typer()
+    app.command()(command)
+    said = CliRunner().invoke(
+        app, ["stndt", "--data", str(path), "--model", str(tmp_path / "m.onnx")]
+    )
+    assert said.exit_code == 0, said.output
+    missing = "y" if value == 3.0 else "x, y"
+    assert f"no R2 of {missing}: hand_vel does not change there" in " ".join(said.output.split())
+
+
 def test_the_model_starts_afresh_in_every_segment(recording, tmp_path):
     model = ModelFile(save_model(tmp_path / "m.onnx"))
     data = prepare(recording, WIDTH_S).select("test")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.spikes.dataset import prepare, whole
+from models.spikes.dataset import PARTS, prepare, whole
 from stream.errors import ConfigError, RecordingError
 from stream.spikes.recording import Recording, Series, Trials
 
@@ -54,6 +54,15 @@ def test_a_part_that_was_cut_out_has_segments_of_its_own():
     split = np.where(np.arange(50) % 5 == 1, "test", "train")
     data = prepare(recording(Trials(starts, starts + 1, {"split": split})), 0.05)
     assert len(set(data.select("test").segment)) == 10
+
+
+def test_trials_that_a_file_gives_to_no_split_are_in_no_part():
+    starts = np.arange(0.0, 50.0)
+    split = np.array(["train", "train", "val", "none", "train"] * 10)
+    data = prepare(recording(Trials(starts, starts + 1, {"split": split})), 0.05)
+    parts = [set(data.select(part).trial) for part in PARTS]
+    assert set.union(*parts) == set(np.flatnonzero(split != "none"))
+    assert parts[PARTS.index("test")] == set(np.flatnonzero(split == "val"))
 
 
 def test_the_whole_recording_is_one_part():

@@ -15,7 +15,7 @@ from models.spikes.dataset import draw_held_out
 from models.spikes.recipe import Recipe, train_system
 from models.spikes.trained import load_trained
 from models.spikes.training import Progress, TrainingSettings
-from stream.errors import ConfigError, ModelError
+from stream.errors import ConfigError, ModelError, RecordingError
 from stream.spikes.nwb import load_recording, write_recording
 from stream.spikes.recording import Recording
 from stream.spikes.simulation import simulate_recording
@@ -83,6 +83,22 @@ def test_a_folder_is_never_overwritten_nor_resumed_with_other_settings(session, 
         train_system(session, recipe(), tmp_path / "run")
     with pytest.raises(ConfigError, match="no training to go on with"):
         train_system(session, recipe(), tmp_path / "other", resume=True)
+
+
+def test_a_setting_that_does_not_fit_the_recording_leaves_the_folder_free(session, tmp_path):
+    with pytest.raises(ConfigError, match="no behaviour named 'gaze'"):
+        train_system(session, recipe(behaviour="gaze"), tmp_path / "run")
+    train_system(session, recipe(training=replace(SHORT, updates=10)), tmp_path / "run")
+
+
+def test_behaviour_that_is_never_known_is_refused_before_training(session, tmp_path):
+    recording = load_recording(session)
+    series = recording.behaviour["hand_vel"]
+    unknown = replace(series, values=np.full_like(series.values, np.nan))
+    path = tmp_path / "unknown.nwb"
+    write_recording(replace(recording, behaviour={"hand_vel": unknown}), path)
+    with pytest.raises(RecordingError, match="'hand_vel' is not known in a single bin"):
+        train_system(path, recipe(), tmp_path / "run")
 
 
 def test_units_that_are_held_out_are_told_and_never_fed(session, tmp_path):

@@ -45,6 +45,16 @@ def test_a_mistake_in_a_pipeline_is_one_message_and_exit_code_2(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+def test_output_that_finds_no_room_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("innervate")), "schema"],
+            stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device.\n"
+
+
 def test_a_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
     done = innervate("train", "stndt", "--data", "x.nwb", PYTHONPATH=str(tmp_path))

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import jsonschema
@@ -110,6 +111,11 @@ def test_a_worker_makes_the_same_node_from_a_plan(load) -> None:
     assert make_node(node.use, node.settings).settings == TickSettings(every=0.005)
 
 
+def test_units_whose_names_are_numbers_need_no_quotes() -> None:
+    node = make_node("spikes.bin", {"width": 0.005, "units": [3, 12]})
+    assert node.settings.units == ("3", "12")
+
+
 TICK = "nodes:\n  t: {use: Ticker, every: 5 ms}\n"
 
 
@@ -132,6 +138,10 @@ TICK = "nodes:\n  t: {use: Ticker, every: 5 ms}\n"
         (TICK + "  h: {use: Halver, from: t.side}", "'t.side' carries frame, 'halver' takes count"),
         (TICK + "  h: {use: Halver, from: [t, t.side]}", "takes 1 input"),
         (TICK + "  h: {use: Halver, from: [t, t]}", "same stream twice"),
+        (
+            TICK + "  h: {use: spikes.bin, from: t, width: 1 s, units: 3}",
+            "should be a list, found 3",
+        ),
         (TICK + "  h: {use: Halver, from: 3}", "expected the name of a stream"),
         (TICK + "  h: {use: Halver, from: {stream: t, deliver: all}}", "'latest' or 'queue N'"),
         (TICK + "  h: {use: Halver, from: {stream: t, max_age: 3}}", "such as '5 ms', found 3"),
@@ -169,6 +179,14 @@ def test_a_mistake_is_named_with_line_node_and_key(load, text: str, says: str) -
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_pipeline(Path("nowhere.yaml"))
+
+
+def test_a_file_in_a_folder_whose_name_is_not_in_utf8_is_refused(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / "p.yaml").write_text("nodes: {}")
+    with pytest.raises(ConfigError, match="not in UTF-8; rename it"):
+        load_pipeline(folder / "p.yaml")
 
 
 def test_every_shipped_pipeline_obeys_the_schema_that_editors_get() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from stream.errors import ConfigError, RecordingError
-from stream.spikes.importing import Imported, import_files
+from stream.spikes.importing import Imported, import_files, list_variables
 from stream.spikes.mapping import load_mapping, make_mapping
 from stream.spikes.nwb import read_recording
 from stream.spikes.recording import Recording, bin_recording
@@ -97,6 +99,63 @@ def test_matlab_7_3_is_read_with_its_axes_cells_and_structs(tmp_path):
     assert recording({"times": "trials{*}.times"}, path).units == ("1", "2", "3")
 
 
+def test_structs_of_cells_texts_and_sparse_counts_are_read_from_matlab_7_3(tmp_path):
+    path = tmp_path / "v73.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        struct = file.create_group("data")
+        struct.attrs["MATLAB_class"] = np.bytes_("struct")
+        trials = [matlab_array(file, f"#refs#/t{i}", COUNTS[: 5 + i].T) for i in range(2)]
+        words = [np.array([list(map(ord, name))]) for name in ("left", "mid", "rightmost")]
+        names = [matlab_array(file, f"#refs#/n{i}", w, "char") for i, w in enumerate(words)]
+        for field, members in (("trials", trials), ("names", names)):
+            references = np.array([[member.ref for member in members]]).T
+            struct.create_dataset(field, data=references, dtype=h5py.ref_dtype)
+            struct[field].attrs["MATLAB_class"] = np.bytes_("cell")
+        packed = scipy.sparse.csc_matrix(COUNTS.astype(float))
+        sparse = file.create_group("Y")
+        sparse.attrs["MATLAB_sparse"] = np.uint64(len(COUNTS))
+        sparse["data"], sparse["ir"], sparse["jc"] = packed.data, packed.indices, packed.indptr
+    listed = list_variables(path)
+    assert "data.trials{1}..{2}: list of 2, such as 3 x 5 uint8" in listed
+    assert "data.names{1}..{3}: list of 3, such as text" in listed
+    assert np.array_equal(recording({"counts": BINNED}, path).counts, COUNTS)
+    found = recording(
+        {
+            "counts": {"variable": "data.trials", "axes": "trial x unit x time", "width": "50 ms"},
+            "units": {"names": {"variable": "data.names"}},
+        },
+        path,
+    )
+    assert found.units == ("left", "mid", "rightmost")
+    assert np.array_equal(found.counts, np.concatenate([COUNTS[:5], COUNTS[:6]]))
+
+
+def matlab_array(
+    file: h5py.File, name: str, array: np.ndarray, kind: str = "uint8"
+) -> h5py.Dataset:
+    """Write an array as MATLAB 7.3 does: columns first, and with its class."""
+    data = file.create_dataset(name, data=array.T)
+    data.attrs["MATLAB_class"] = np.bytes_(kind)
+    return data
+
+
+def test_counts_in_a_sparse_matrix_are_read_in_full(tmp_path):
+    path = save(tmp_path / "s.mat", Y=scipy.sparse.csc_matrix(COUNTS.astype(float)))
+    assert np.array_equal(recording({"counts": BINNED}, path).counts, COUNTS)
+
+
+def test_texts_in_hdf5_name_units(tmp_path):
+    path = save(tmp_path / "s.h5", Y=COUNTS, names=np.array([b"a", b"b", b"c"], dtype=object))
+    found = recording({"counts": BINNED, "units": {"names": {"variable": "names"}}}, path)
+    assert found.units == ("a", "b", "c")
+
+
+def test_a_table_of_a_spreadsheet_with_semicolons_has_its_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("t;id\n0.1;4\n0.2;2\n")
+    found = recording({"times": {"variable": "t", "unit": "id"}}, tmp_path / "t.csv")
+    assert found.units == ("2", "4")
+
+
 def test_a_table_gives_units_by_the_pattern_of_their_columns(tmp_path):
     rows = [f"{k / 100},{k * 0.5},{k % 2},{k % 3}" for k in range(20)]
     (tmp_path / "t.csv").write_text("time,hand x,unit_7,unit_12\n" + "\n".join(rows))
@@ -125,6 +184,13 @@ def test_spikes_listed_with_their_unit_are_gathered_by_unit(tmp_path):
     assert imported.recording.units == ("2", "4")
     assert [t.tolist() for t in imported.recording.spike_times_s] == [[0.1], [0.2, 0.3]]
     assert "were sorted" in imported.remarks[0]
+
+
+def test_times_that_are_taken_for_seconds_and_look_like_samples_are_remarked(tmp_path):
+    path = save(tmp_path / "s.npz", t=np.array([300, 450, 900]))
+    (remark,) = run({"times": "t"}, path).remarks
+    assert "state 'times.scale'" in remark
+    assert not run({"times": {"variable": "t", "scale": "1/30000"}}, path).remarks
 
 
 def test_arrays_of_a_spike_sorter_are_two_files_of_one_recording(tmp_path):
@@ -235,6 +301,45 @@ def test_trials_of_a_cube_become_segments_and_trials(axes, tmp_path):
     assert found.behaviour["latent"].values.shape == (60, 2)
 
 
+@pytest.mark.parametrize("variable", ["spikes", "spikes{*}"])
+def test_listed_trials_of_different_lengths_become_segments_and_trials(variable, tmp_path):
+    counts = [RNG.poisson(1.0, (3, n)) for n in (7, 4, 9)]
+    velocities = [RNG.normal(size=(2, n)) for n in (7, 4, 9)]
+    path = tmp_path / "s.mat"
+    scipy.io.savemat(path, {"spikes": cells(*counts), "vel": cells(*velocities), "cond": [5, 6, 7]})
+    found = recording(
+        {
+            "counts": {"variable": variable, "axes": "trial x unit x time", "width": "50 ms"},
+            "behaviour": {"vel": {"variable": "vel", "axes": "trial x column x time"}},
+            "trials": {"columns": {"cond": "cond"}},
+        },
+        path,
+    )
+    assert np.array_equal(found.counts, np.concatenate(counts, axis=1).T)
+    assert np.array_equal(found.behaviour["vel"].values, np.concatenate(velocities, axis=1).T)
+    assert found.segment_starts_s.tolist() == pytest.approx([0, 0.35, 0.55])
+    assert found.trials.columns["cond"].tolist() == [5, 6, 7]
+    assert found.units == ("0", "1", "2")  # not the numbers of the trials
+
+
+def test_a_list_of_arrays_where_one_is_needed_is_refused(tmp_path):
+    path = tmp_path / "s.mat"
+    scipy.io.savemat(path, {"spikes": cells(COUNTS[:7].T, COUNTS[7:].T), "Y": COUNTS})
+    with pytest.raises(ConfigError, match="key 'counts': 'spikes' is a list of 2 arrays"):
+        recording({"counts": {"variable": "spikes", "width": "50 ms"}}, path)
+    columns = {"columns": {"kind": "spikes"}}
+    with pytest.raises(ConfigError, match="kind': 'spikes' is a list of 2 arrays"):
+        recording({"counts": BINNED, "trials": columns}, path)
+
+
+def test_a_wildcard_joins_all_that_it_finds(tmp_path):
+    path = save(tmp_path / "s.npz", run_1=COUNTS[:30], run_2=COUNTS[30:], bad_1=COUNTS[:, :2])
+    counts = {"join": "run_*", "width": "50 ms"}
+    assert np.array_equal(recording({"counts": counts}, path).counts, COUNTS)
+    with pytest.raises(ConfigError, match=r"have shapes \(10, 3\), \(40, 2\)"):
+        recording({"counts": counts | {"join": ["run_2", "bad_1"]}}, path)
+
+
 def test_joined_variables_follow_each_other_and_label_their_trials(tmp_path):
     train, valid = RNG.poisson(1.0, (4, 5, 2)), RNG.poisson(1.0, (2, 5, 2))
     path = save(tmp_path / "s.h5", a=train, b=valid, ia=np.arange(4) * 30, ib=np.array([7, 90]))
@@ -322,8 +427,32 @@ def test_a_signal_sampled_at_a_rate_of_its_own_has_that_clock(tmp_path):
     found = recording({"counts": BINNED, "behaviour": {"eye": signal}}, path)
     assert found.behaviour["eye"].times_s[-1] == pytest.approx(1.99)
     signal["rate"] = "50 Hz"
-    with pytest.raises(ConfigError, match="last longer than the spikes"):
+    with pytest.raises(ConfigError, match="last 2 s longer than the spikes"):
         recording({"counts": BINNED, "behaviour": {"eye": signal}}, path)
+
+
+def test_beside_spike_times_a_signal_with_a_rate_begins_with_the_clock_of_the_file(tmp_path):
+    path = save(
+        tmp_path / "s.npz", t=np.array([3.5, 7.0]), pos=np.arange(100.0), span=np.array([2.0, 12.0])
+    )
+    pos = {"variable": "pos", "rate": "10 Hz"}
+    found = recording({"times": "t", "behaviour": {"pos": pos}}, path)
+    assert (found.start_s, found.stop_s) == (0.0, pytest.approx(10.0))
+    assert found.behaviour["pos"].times_s[:2].tolist() == [0.0, 0.1]
+    spanned = {"times": {"variable": "t", "span": "span"}, "behaviour": {"pos": pos}}
+    assert recording(spanned, path).behaviour["pos"].times_s[0] == 2.0
+
+
+def test_what_a_signal_has_after_the_last_whole_bin_is_left_out(tmp_path):
+    eye = np.arange(1039.0)  # 40 bins of 25 ms at 1 kHz, and a remainder
+    path = save(tmp_path / "s.npz", Y=COUNTS, eye=eye)
+    signal = {"variable": "eye", "rate": "1 kHz"}
+    counts = {"variable": "Y", "width": "25 ms"}
+    with pytest.raises(ConfigError, match="longer than the spikes"):
+        recording({"counts": counts, "behaviour": {"eye": signal}}, path)
+    path = save(tmp_path / "s.npz", Y=COUNTS, eye=eye[:1020])
+    found = recording({"counts": counts, "behaviour": {"eye": signal}}, path)
+    assert len(found.behaviour["eye"].values) == 1000
 
 
 # Segments
@@ -369,6 +498,8 @@ def test_units_are_named_by_a_list_and_the_silent_ones_may_be_left_out(tmp_path)
     units = {"names": ["a", "b", "c"], "keep_silent": False}
     imported = run({"counts": BINNED, "units": units}, path)
     assert imported.recording.units == ("a", "c")
+    numbered = {"counts": BINNED, "units": {"names": [7, 8, 9]}}
+    assert recording(numbered, path).units == ("7", "8", "9")
     assert "1 units without a single spike were left out: b." in imported.remarks
     with pytest.raises(ConfigError, match="2 names for 3 units"):
         run({"counts": BINNED, "units": {"names": ["a", "b"]}}, path)
@@ -523,6 +654,30 @@ def test_the_command_refuses_a_bad_mapping_with_exit_2_and_writes_nothing(mat, t
     assert innervate(mat, "--counts", "Y", "--width", "50 ms").returncode == 2
     assert innervate(mat, "--out", out).returncode == 2
     assert not out.exists()
+
+
+def test_the_command_never_writes_over_what_it_reads(mat, tmp_path):
+    options = ["--counts", "Y", "--width", "50 ms"]
+    before = mat.read_bytes()
+    done = innervate(mat, *options, "--out", mat)
+    assert done.returncode == 2
+    assert "must be a file whose name ends in .nwb" in done.stderr
+    assert mat.read_bytes() == before
+    nwb = save(tmp_path / "s.h5", Y=COUNTS).rename(tmp_path / "s.nwb")
+    done = innervate(nwb, *options, "--out", nwb)
+    assert done.returncode == 2
+    assert "the file to read, which would be lost" in done.stderr
+    assert np.array_equal(h5py.File(nwb)["Y"][()], COUNTS)
+
+
+def test_names_that_are_not_in_utf8_are_refused_before_the_work(mat, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"\xff.mat"))
+    options = ["--counts", "Y", "--width", "50 ms", "--out"]
+    done = innervate(mat, *options, odd.with_suffix(".nwb"))
+    assert (done.returncode, "in UTF-8" in done.stderr) == (2, True)
+    done = innervate(mat.rename(odd), *options, tmp_path / "x.nwb")
+    assert (done.returncode, "is not in UTF-8; rename it" in done.stderr) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == [odd.name]
 
 
 def test_help_tells_an_example():

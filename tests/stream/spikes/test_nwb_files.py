@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import h5py
@@ -230,6 +233,29 @@ def test_files_that_are_no_recordings_are_refused_with_the_reason(tmp_path):
     refuse(written(file, tmp_path / "silent.nwb"), "not a single spike")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+    path = tmp_path / "x.nwb"
+    write_recording(of_times(), path)
+    path.chmod(0)
+    with pytest.raises(RecordingError, match="may not be read"):
+        read_recording(path)
+
+
+def test_a_cache_of_pynwb_that_cannot_be_made_is_one_sentence(tmp_path):
+    write_recording(of_times(), tmp_path / "x.nwb")
+    (tmp_path / "file").touch()
+    (tmp_path / "p.yaml").write_text("nodes: {a: {use: spikes.replay, file: x.nwb}}")
+    done = subprocess.run(
+        [sys.executable, "-c", "from stream.commands import main; main()", "check", "p.yaml"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the variable XDG_CACHE_HOME says where caches lie" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
     write_recording(of_counts(), tmp_path / "x.nwb")
     content = (tmp_path / "x.nwb").read_bytes()
@@ -299,6 +325,21 @@ def test_spike_times_out_of_order_are_refused_with_unit_and_place(tmp_path):
 )
 def test_an_inconsistent_recording_is_not_written(changes, match, tmp_path):
     with pytest.raises(RecordingError, match=match):
+        write_recording(of_times(**changes), tmp_path / "x.nwb")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"behaviour": {"hand/vel": HAND}},
+        {"behaviour": {"": HAND}},
+        {"trials": Trials(np.zeros(1), np.ones(1), {"id": np.zeros(1)})},
+        {"name": "a\0b"},
+    ],
+)
+def test_a_name_that_nwb_does_not_take_is_refused_and_nothing_is_written(changes, tmp_path):
+    with pytest.raises(RecordingError, match=r"cannot be written as NWB \(.*choose another"):
         write_recording(of_times(**changes), tmp_path / "x.nwb")
     assert not list(tmp_path.iterdir())
 
