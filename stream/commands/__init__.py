@@ -104,7 +104,7 @@ def main() -> None:
         cls=_Commands,
         no_args_is_help=True,
         add_completion=False,
-        help="Streaming real-time inference: live spikes in, firing rates out.",
+        help="Streaming real-time inference: spikes or frames in; rates, movement or actions out.",
     )
     app.callback()(_options)
     try:
