@@ -17,7 +17,8 @@ JOINTS = len(PARENTS)
 
 _SHOULDER_L, _SHOULDER_R, _HIP_L, _HIP_R = 4, 8, 12, 16
 _ENDS = (0, 3, 5, 7, 9, 11, 13, 15, 17, 19)  # hip centre, head, elbows, hands, knees, feet
-FEATURES = 9 * JOINTS + 2 * len(_ENDS) * (len(_ENDS) - 1) // 2
+FEATURES = 9 * JOINTS + len(_ENDS) * (len(_ENDS) - 1)
+"""Three vectors a joint; then, of every two ends, their distance and how fast it changes."""
 HEADING_S = 0.8
 """Time constant of the running mean that a person's heading is taken from."""
 POSITION, SPEED, BONE = 2.5, 1.5, 5.0
