@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.trained_folder import save_tensors
+
 Objective = Callable[[nn.Module, int], Tensor]
 """The loss of a network at an update; it draws its own batch from torch's global generator."""
 
@@ -105,9 +107,7 @@ def fit(
         if update % settings.check_every == 0 or update == settings.updates:
             if checkpoint is not None:
                 state = {name: part.state_dict() for name, part in parts.items()}
-                partial = checkpoint.with_suffix(".partial")
-                torch.save(state | {"update": update, "running": running}, partial)
-                partial.replace(checkpoint)
+                save_tensors(checkpoint, state | {"update": update, "running": running})
             on_progress(Progress(update, settings.updates, running))
     network.load_state_dict(averaged.module.state_dict())
     network.eval()
