@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.sesar.augment import Augmentation, Sampler
+from models.sesar.augment import Augmentation, Clips, Sampler
 from models.sesar.dataset import Sequences
 from models.sesar.streams import StreamMaker, StreamSettings
 
@@ -30,10 +30,14 @@ class ClipLoss:
         self._sampler = Sampler(self.sequences)
         self._label = torch.from_numpy(self.sequences.label)
 
+    def draw(self) -> tuple[Clips, Tensor]:
+        """Return random changed clips, and their labels (clips,)."""
+        chosen = torch.randint(len(self._label), (self.batch,))
+        return self._sampler.augmented(chosen, self.augmentation), self._label[chosen]
+
     def __call__(self, network: nn.Module, update: int) -> Tensor:
         """Return the loss of a random batch."""
-        chosen = torch.randint(len(self._label), (self.batch,))
-        clips = self._sampler.augmented(chosen, self.augmentation)
+        clips, labels = self.draw()
         # A first tick says little; from the middle on every tick should know.
         length, ticks = clips.length, torch.arange(clips.joints.shape[1])
         share = (2 * (ticks + 1) / length[:, None]).clamp(max=1.0) * (ticks < length[:, None])
@@ -43,7 +47,7 @@ class ClipLoss:
         loss = torch.zeros(())
         for rows, part in clips.parts(_PARTS):
             made = network(part.joints, part.heading_rad)
-            label = self._label[chosen[rows], None].expand(part.joints.shape[:2])
+            label = labels[rows, None].expand(part.joints.shape[:2])
             for values, of in zip(made, (weight, 0.5 * share / share.sum()), strict=True):
                 loss = loss + _weighted_error(values, label, of[rows, : label.shape[1]])
         return loss

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.sesar.augment import Augmentation, Sampler
+from models.sesar.augment import Sampler
 from models.sesar.dataset import Sequences
 from models.sesar.evaluation import SEEN
 from models.sesar.network import Sesar, SesarConfig
-from models.sesar.objectives import SMOOTHING
+from models.sesar.objectives import SMOOTHING, ClipLoss
 
 _CHUNK = 128
 
@@ -41,23 +39,13 @@ class Offline(Sesar):
         return logits
 
 
-@dataclass
-class OfflineLoss:
+class OfflineLoss(ClipLoss):
     """Cross-entropy of clips: two thirds whole, of one third what was seen at a random moment."""
-
-    sequences: Sequences
-    batch: int
-    augmentation: Augmentation
-
-    def __post_init__(self) -> None:
-        self._sampler = Sampler(self.sequences)
-        self._label = torch.from_numpy(self.sequences.label)
 
     def __call__(self, network: nn.Module, update: int) -> Tensor:
         """Return the loss of a random batch."""
         assert isinstance(network, Offline)
-        chosen = torch.randint(len(self._label), (self.batch,))
-        clips, label = self._sampler.augmented(chosen, self.augmentation), self._label[chosen]
+        clips, label = self.draw()
         early = 1 + (torch.rand(self.batch) * clips.length).long()
         length = torch.where(torch.rand(self.batch) < 1 / 3, early, clips.length)
         logits = network.whole(clips.joints, length, clips.heading_rad)
