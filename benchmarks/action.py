@@ -138,7 +138,8 @@ def _accuracy(
         committee = _trained(learned, background, recipe)
     streams = plain_streams(test, others, 60)
     for name, network in _alone_and_together(committee):
-        found = asdict(judge_streams(network, streams))
+        with torch.no_grad():
+            found = asdict(judge_streams(network(streams.joints), streams))
         yield {
             **name, **_by_share(accuracy(judge(network, test), test.label)),
             **{f"stream {k}": v for k, v in found.items()},

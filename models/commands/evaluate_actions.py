@@ -64,8 +64,8 @@ def evaluate(
         chained = plain_streams(test, others, _STREAMS)
         probabilities = network(chained.joints)
         label_of = partial(debounced, threshold=load_threshold(model))
-        streams = judge_streams(lambda joints: probabilities, chained)
-        live = judge_streams(lambda joints: probabilities, chained, label_of)
+        streams = judge_streams(probabilities, chained)
+        live = judge_streams(probabilities, chained, label_of)
     with console.status("frame rates"):
         agreement = {
             name: rate_agreement(network, others, every, lost) for every, lost, name in _RATES

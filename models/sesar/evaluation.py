@@ -103,12 +103,11 @@ def likeliest(probabilities: Floats, threshold: float = 0.5) -> Ints:
     return np.where(actions.max(-1) >= threshold, actions.argmax(-1), BACKGROUND)
 
 
-@torch.no_grad()
 def judge_streams(
-    network: Recogniser, streams: Streams, label_of: Callable[[Floats], Ints] = likeliest
+    probabilities: Tensor, streams: Streams, label_of: Callable[[Floats], Ints] = likeliest
 ) -> StreamFigures:
-    """Label every tick of streams by a rule from probabilities (ticks, classes) to labels."""
-    found = np.stack([label_of(p) for p in network(streams.joints).numpy()])
+    """Judge probabilities (streams, ticks, classes) by a rule from (ticks, classes) to labels."""
+    found = np.stack([label_of(p) for p in probabilities.numpy()])
     label, clip = streams.label.numpy(), streams.clip.numpy()
     known = streams.weight.numpy() > 0
     background = known & (label == BACKGROUND)

@@ -92,16 +92,15 @@ def debounced(
     return found
 
 
-@torch.no_grad()
-def fit_threshold(network: Recogniser, streams: Streams) -> float:
+def fit_threshold(probabilities: Tensor, streams: Streams) -> float:
     """Return the probability from which a class is to be believed, 0.51 to 0.95.
 
-    It is the highest one whose labels, as `actions` gives them, come within 0.01 of the best macro
-    F1: a higher one saves wrong labels between actions, until it costs right ones.
+    Of probabilities (streams, ticks, classes), it is the highest one whose labels, as `actions`
+    gives them, come within 0.01 of the best macro F1: a higher one saves wrong labels between
+    actions, until it costs right ones.
     """
-    given = network(streams.joints)
     f1 = [
-        judge_streams(lambda _: given, streams, partial(debounced, threshold=threshold)).macro_f1
+        judge_streams(probabilities, streams, partial(debounced, threshold=threshold)).macro_f1
         for threshold in _CANDIDATES
     ]
     return max(t for t, f in zip(_CANDIDATES, f1, strict=True) if f >= max(f1) - _PRICE)

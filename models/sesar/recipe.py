@@ -220,8 +220,9 @@ def score(
     label = streams.label[known].numpy()
     with torch.no_grad():
         network.temperature = fit_temperature(network(streams.joints)[known].numpy(), label)
-    threshold = fit_threshold(network, streams)
-    found = asdict(judge_streams(network, streams))
+        probabilities = network(streams.joints)
+    threshold = fit_threshold(probabilities, streams)
+    found = asdict(judge_streams(probabilities, streams))
     figures |= {f"stream {name}": value for name, value in found.items() if value is not None}
     return figures, network.temperature, threshold
 

@@ -194,11 +194,11 @@ def test_labels_are_judged_by_the_shares_of_a_sequence_that_were_seen(actions):
 def test_streams_are_judged_by_their_ticks(actions, others):
     streams = plain_streams(actions, others, 8)
     truth = torch.nn.functional.one_hot(streams.label, N).float()
-    right = judge_streams(lambda joints: truth, streams)
+    right = judge_streams(truth, streams)
     assert right.accuracy == right.macro_f1 == right.hit == 1.0
     assert right.false_per_minute == right.onset_s == 0.0
     nothing = torch.nn.functional.one_hot(torch.full_like(streams.label, N - 1), N).float()
-    idle = judge_streams(lambda joints: nothing, streams)
+    idle = judge_streams(nothing, streams)
     assert idle.hit == idle.false_per_minute == 0.0
     assert idle.macro_f1 < 0.2
 
@@ -207,14 +207,14 @@ def test_a_label_that_outlasts_its_action_is_false_and_yet_not_unprompted(action
     streams = plain_streams(actions, others, 8)
     late = streams.label.roll(2, 1)
     late[:, :2] = streams.label[:, :1]
-    found = judge_streams(lambda joints: torch.nn.functional.one_hot(late, N).float(), streams)
+    found = judge_streams(torch.nn.functional.one_hot(late, N).float(), streams)
     assert found.false_per_minute > 0
     assert found.unprompted_per_minute == 0.0
     always = torch.nn.functional.one_hot(torch.zeros_like(streams.label), N).float()
-    wrong = judge_streams(lambda joints: always, streams, lambda p: p.argmax(-1) * 0)
+    wrong = judge_streams(always, streams, lambda p: p.argmax(-1) * 0)
     assert wrong.unprompted_per_minute == 0.0  # one endless label touches actions too
     away = torch.where(streams.label == N - 1, torch.arange(200) % 2, streams.label)
-    found = judge_streams(lambda joints: torch.nn.functional.one_hot(away, N).float(), streams)
+    found = judge_streams(torch.nn.functional.one_hot(away, N).float(), streams)
     assert found.unprompted_per_minute > 100
 
 
@@ -243,7 +243,7 @@ def test_the_threshold_is_the_highest_that_costs_no_right_labels():
     p[..., N - 1] = 1 - p[..., 2]
     clip = torch.where(label == 2, 0, -1)
     streams = Streams(torch.zeros(4, 60, 20, 3), label, torch.ones(4, 60), clip)
-    assert fit_threshold(lambda _: p, streams) == 0.7
+    assert fit_threshold(p, streams) == 0.7
 
 
 def test_missing_frames_of_a_straight_movement_change_no_label(others):
