@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,13 +66,15 @@ def write_clips() -> Callable[[Path, int], Path]:
 
 
 @pytest.fixture(scope="session")
-def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Return what waits until something holds, and fails after a minute."""
+def wait_for() -> Callable[..., None]:
+    """Return what waits until something holds, and fails after a minute or with a process."""
 
-    def wait(holds: Callable[[], bool]) -> None:
+    def wait(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
         end = time.monotonic() + 60
         while not holds():
+            assert process is None or process.poll() is None, process.communicate()[0]
             assert time.monotonic() < end, "it took more than a minute"
+            # Files, windows and pages of other processes wake nobody: they can only be looked at.
             time.sleep(0.02)
 
     return wait

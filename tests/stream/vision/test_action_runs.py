@@ -15,7 +15,6 @@ import onnx
 import pytest
 import yaml
 from onnx import TensorProto, helper
-from vision_doubles import wait_until
 
 from stream.model_file import METADATA_KEY, Contract, Port, to_json
 from stream.pipeline import load_pipeline
@@ -120,7 +119,7 @@ def look(start, upright, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 def test_a_camera_that_stalls_changes_size_and_ends_still_leads_to_labels(
-    start, mjpeg_camera, portrait, upright, tmp_path
+    wait_for, start, mjpeg_camera, *, portrait, upright, tmp_path
 ):
     import cv2
 
@@ -153,7 +152,7 @@ def test_a_camera_that_stalls_changes_size_and_ends_still_leads_to_labels(
             "file": str(tmp_path / "out.mp4"),
         },
     )  # fmt: skip
-    wait_until(last.is_set, process)
+    wait_for(last.is_set, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output

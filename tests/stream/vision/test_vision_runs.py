@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from vision_doubles import number_of, numbered, wait_until
+from vision_doubles import number_of, numbered
 
 from stream.pipeline import load_pipeline
 from stream.vision.video_file import VideoFile
@@ -62,7 +62,7 @@ def test_frames_that_a_slow_node_cannot_take_are_dropped_and_counted(start, writ
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_ctrl_c_leaves_a_video_that_can_be_read(start, mjpeg_camera, tmp_path, ending):
+def test_ctrl_c_leaves_a_video_that_can_be_read(wait_for, start, mjpeg_camera, tmp_path, ending):
     def script(_):
         for number in itertools.count():
             yield numbered(number % 256)
@@ -74,9 +74,9 @@ def test_ctrl_c_leaves_a_video_that_can_be_read(start, mjpeg_camera, tmp_path, e
         camera={"use": "camera", "device": camera.address, "rate": "50 Hz"},
         shown={"use": "overlay", "from": "camera", "file": str(file)},
     )
-    wait_until(lambda: file.exists() and camera.connections >= 2, process)
+    wait_for(lambda: file.exists() and camera.connections >= 2, process)
     sent = time.monotonic() + 1.0
-    wait_until(lambda: time.monotonic() > sent, process)
+    wait_for(lambda: time.monotonic() > sent, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
@@ -86,7 +86,7 @@ def test_ctrl_c_leaves_a_video_that_can_be_read(start, mjpeg_camera, tmp_path, e
     assert str(file) in output
 
 
-def test_an_mkv_is_readable_after_a_kill(start, mjpeg_camera, tmp_path):
+def test_an_mkv_is_readable_after_a_kill(wait_for, start, mjpeg_camera, tmp_path):
     def script(_):
         for number in itertools.count():
             yield numbered(number % 256, (640, 480))
@@ -98,7 +98,7 @@ def test_an_mkv_is_readable_after_a_kill(start, mjpeg_camera, tmp_path):
         camera={"use": "camera", "device": camera.address, "rate": "100 Hz"},
         shown={"use": "overlay", "from": "camera", "file": str(file)},
     )
-    wait_until(lambda: file.exists() and file.stat().st_size > 100_000, process)
+    wait_for(lambda: file.exists() and file.stat().st_size > 100_000, process)
     process.kill()
     process.wait()
     assert VideoFile(file).info.width == 640
