@@ -81,6 +81,7 @@ def send(address: str, nbytes: int, rate_hz: float, count: int) -> None:
             due_ns = start_ns + round(number * 1e9 / rate_hz)
             remaining_ns = due_ns - time.monotonic_ns() - SPIN_NS
             if remaining_ns > 0:
+                # The rival is paced on absolute deadlines: it waits for the clock, for nobody.
                 time.sleep(remaining_ns / 1e9)
             while time.monotonic_ns() < due_ns:
                 pass

@@ -1,4 +1,7 @@
-"""Small nodes that the runtime's tests run in real processes."""
+"""Small nodes that the runtime's tests run in real processes.
+
+Where they sleep they play nodes that are slow or hang; nothing waits for anything by it.
+"""
 
 import json
 import os

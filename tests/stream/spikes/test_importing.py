@@ -603,6 +603,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "bad.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
     (tmp_path / "bad.h5").write_bytes(b"no hdf5")
     (tmp_path / "what.xyz").write_bytes(b"1 2 3")
+    # A file that would run code when read, to see that it is refused.
     np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
     for name, error, match in (
         ("none.mat", RecordingError, "is not there"),
