@@ -22,8 +22,11 @@ def display(
     if not all(map(shutil.which, _TOOLS)):
         do_without("needs Xvfb and xdotool: apt-get install xvfb xdotool")
     readable, writable = os.pipe()
+    # Without -noreset it starts anew whenever its last client leaves, as xdotool does between two
+    # looks, and a window that comes just then finds no server.
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writable), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(writable), "-screen", "0", "800x600x24", "-nolisten", "tcp",
+         "-noreset"],
         pass_fds=[writable], stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(writable)
