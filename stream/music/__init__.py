@@ -1,0 +1,1 @@
+"""Live music: finding a keyboard in a picture, notes, MIDI and sound."""
