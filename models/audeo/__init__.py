@@ -1,0 +1,1 @@
+"""Audeo: from a silent view of a keyboard to its notes."""

@@ -1,0 +1,99 @@
+"""Training clips: rendered once, kept in a folder, read as strips with labels."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.audeo.rendering.clip import Clip, render
+from models.audeo.rendering.looks import TRAINING_FAMILIES, Random, draw_look
+from models.audeo.rendering.performance import (
+    Press,
+    Written,
+    made_up,
+    perform,
+    reachable,
+)
+from models.audeo.rendering.scores import Score
+from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES
+
+WINDOW_WHITES = 20
+CLIP_S = 3.0
+
+
+def make_clip(seed: int, scores: list[Score]) -> Clip:
+    """Render the training clip of a seed; half of them play scores, where there are any."""
+    rng = np.random.default_rng(seed)
+    look = draw_look(rng, str(rng.choice(TRAINING_FAMILIES)))
+    beat_s = float(rng.uniform(0.25, 0.9))
+    beats = CLIP_S / beat_s
+    if scores and rng.random() < 0.5:
+        notes, left = _excerpt(rng, scores, beats)
+    else:
+        left = int(rng.integers(0, 52 - WINDOW_WHITES + 1))
+        inside = _inside(left)
+        notes = made_up(rng, inside[0], inside[-1], beats)
+    presses = perform(rng, reachable(notes), beat_s, CLIP_S - 0.1)
+    return render(rng, look, presses, left, left + WINDOW_WHITES, CLIP_S)
+
+
+def _inside(left: int) -> list[int]:
+    """Return the pitches whose keys lie whole in a window."""
+    return [p for p, u in zip(PITCHES, CENTRES_U, strict=True)
+            if left + 0.4 < u < left + WINDOW_WHITES - 0.4]  # fmt: skip
+
+
+def _excerpt(rng: Random, scores: list[Score], beats: float) -> tuple[list[Written], int]:
+    """Take a piece of a score, transposed, and a window in which one of its notes lies."""
+    score = scores[int(rng.integers(len(scores)))]
+    begin = float(rng.uniform(0, max(1.0, score.beats - beats)))
+    shift = int(rng.integers(-7, 8))
+    notes = [
+        Written(n.pitch + shift, n.beat - begin, n.beats, n.hand)
+        for n in score.notes
+        if begin <= n.beat < begin + beats and LOWEST_PITCH <= n.pitch + shift <= HIGHEST_PITCH
+    ]
+    if not notes:
+        return [], int(rng.integers(0, 52 - WINDOW_WHITES + 1))
+    about = CENTRES_U[notes[int(rng.integers(len(notes)))].pitch - LOWEST_PITCH]
+    left = int(np.clip(about - rng.uniform(4, 16), 0, 52 - WINDOW_WHITES))
+    return notes, left
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A clip as it lies in a file: see `Clip`; presses (n, 7) have the fields of `Press`."""
+
+    strips: NDArray[np.uint8]
+    times_s: NDArray[np.float64]
+    presses: NDArray[np.float64]
+    left: int
+    px_per_white: float
+    camera_u: float
+
+
+def save_clip(path: Path, clip: Clip) -> None:
+    """Write a clip to an .npz file."""
+    with path.with_suffix(".part").open("wb") as file:
+        np.savez(
+            file, strips=clip.strips, times_s=clip.times_s,
+            presses=np.array([astuple(p) for p in clip.presses], float).reshape(-1, 7),
+            about=np.array([clip.left, clip.look.px_per_white, clip.look.camera_u]),
+        )  # fmt: skip
+    path.with_suffix(".part").rename(path)
+
+
+def load_clip(path: Path) -> Stored:
+    """Read a clip from an .npz file."""
+    with np.load(path, allow_pickle=False) as data:
+        left, px_per_white, camera_u = data["about"]
+        return Stored(data["strips"], data["times_s"], data["presses"], int(left),
+                      float(px_per_white), float(camera_u))  # fmt: skip
+
+
+def presses_of(stored: Stored) -> list[Press]:
+    """Return the presses of a stored clip."""
+    return [Press(int(p[0]), p[1], p[2], int(p[3]), int(p[4]), p[5], p[6]) for p in stored.presses]

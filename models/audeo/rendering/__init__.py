@@ -1,0 +1,1 @@
+"""Keyboards and playing hands, drawn with exact labels."""
