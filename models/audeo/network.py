@@ -1,0 +1,163 @@
+"""The live piano network: causal, the same weights for every key, a state it carries along.
+
+From strips (`stream.music.strip`) it tells for each key and frame whether the key has just reached
+its bottom (onset), whether it is down (frame), and how hard it was struck (velocity).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stream.music.keyboard import CENTRES_U, IS_BLACK, KEYS, WHITES
+from stream.music.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
+
+LOOK_AHEADS = (0, 1, 2, 4)
+"""By how many frames the outputs of the heads are late."""
+
+OUTPUTS = ("onset", "frame", "velocity")
+_CHANNELS = 6
+_FLAT_ROWS = 7
+_SEEN_LONG = 100.0
+_SURPRISE = 0.15
+_PER_WHITE = PX_PER_WHITE // 4
+
+
+@dataclass(frozen=True)
+class PianoConfig:
+    """Sizes of the network: channels of the three convolutions, features of a key, its memory."""
+
+    channels: tuple[int, int, int] = (24, 40, 48)
+    features: int = 96
+    memory: int = 64
+
+
+@dataclass
+class View:
+    """What is carried from frame to frame of the picture; luma (B, 56, width) from 0 to 1.
+
+    `seen` (B, 1, 1) counts frames, up to 100, from which the background was learned.
+    """
+
+    background: Tensor
+    last: Tensor
+    before: Tensor
+    seen: Tensor
+
+
+def fresh_view(batch: int, width: int) -> View:
+    """Return the state of a view before its first frame."""
+    zeros = torch.zeros(batch, STRIP_HEIGHT, width)
+    return View(zeros, zeros, zeros, torch.zeros(batch, 1, 1))
+
+
+def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
+    """Return the channels (B, 6, 56, width) of one frame and the view after it.
+
+    `strip` is (B, 56, width, 3), blue, green, red, float from 0 to 1. The channels: luma and
+    background over the level of white; how luma differs from the background, from the last frame
+    and the one before; red less luma, which is skin. The background follows slowly, and what
+    differs much moves it little, so that hands leave no trace in it.
+    """
+    blue, green, red = strip.unbind(-1)
+    luma = 0.114 * blue + 0.587 * green + 0.299 * red
+    first = (view.seen < 1).to(luma.dtype)
+    background = view.background * (1 - first) + luma * first
+    last = view.last * (1 - first) + luma * first
+    before = view.before * (1 - first) + luma * first
+    rate = 1 / (view.seen + 1).clamp(max=_SEEN_LONG)
+    background = background + rate * (luma - background).clamp(-_SURPRISE, _SURPRISE)
+    front = background[:, BLACK_ROWS + 2 : BLACK_ROWS + FRONT_ROWS - 2]
+    level = front.mean(dim=(1, 2), keepdim=True) + 0.05
+    channels = torch.stack(
+        [
+            luma / level - 0.7, background / level - 0.7, 3 * (luma - background) / level,
+            3 * (luma - last) / level, 3 * (luma - before) / level, 2 * (red - luma) / level,
+        ],
+        dim=1,
+    )  # fmt: skip
+    after = View(background, luma, last, (view.seen + 1).clamp(max=_SEEN_LONG))
+    return channels, after
+
+
+class PianoNetwork(nn.Module):
+    """Convolutions over the strip, features at every key, a gated recurrent unit a key."""
+
+    def __init__(self, config: PianoConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or PianoConfig()
+        c1, c2, c3 = self.config.channels
+        features, memory = self.config.features, self.config.memory
+        self.first = nn.Sequential(
+            nn.Conv2d(_CHANNELS, c1, 3, (2, 2), 1), nn.BatchNorm2d(c1), nn.ReLU(),
+            nn.Conv2d(c1, c2, 3, (2, 2), 1), nn.BatchNorm2d(c2), nn.ReLU(),
+            nn.Conv2d(c2, c3, 3, (2, 1), 1), nn.BatchNorm2d(c3), nn.ReLU(),
+        )  # fmt: skip
+        self.flat = nn.Sequential(
+            nn.Conv1d(c3 * _FLAT_ROWS, features, 1), nn.BatchNorm1d(features), nn.ReLU()
+        )
+        self.near = nn.Sequential(
+            nn.Conv1d(features, features, 5, padding=2), nn.BatchNorm1d(features), nn.ReLU()
+        )
+        # As wide as a hand, so that what its fingers do is told apart.
+        self.hand = nn.Sequential(
+            nn.Conv1d(features, features, 9, padding=8, dilation=2, groups=features),
+            nn.Conv1d(features, features, 1), nn.BatchNorm1d(features), nn.ReLU(),
+        )  # fmt: skip
+        self.white = nn.Linear(3 * features, features)
+        self.black = nn.Linear(3 * features, features)
+        self.cell = nn.GRU(features, memory, batch_first=True)
+        self.out = nn.Linear(memory, len(LOOK_AHEADS) * len(OUTPUTS))
+        with torch.no_grad():
+            self.out.bias.fill_(-3.0)
+
+    def trunk(self, channels: Tensor) -> Tensor:
+        """Return features along the strip (N, F, 3 * whites) from (N, 6, 56, 12 * whites)."""
+        x = self.flat(self.first(channels).flatten(1, 2))
+        x = x + self.near(x)
+        return x + self.hand(x)
+
+    def keys(self, trunk: Tensor, left: int) -> Tensor:
+        """Return features (N, keys, F) of the keys of `keys_within` from those along the strip."""
+        keys = keys_within(left, trunk.shape[-1] // _PER_WHITE)
+        centres = torch.from_numpy(CENTRES_U[keys] - left)
+        at = [_sample(trunk, (centres + s) * _PER_WHITE - 0.5) for s in (-0.55, 0.0, 0.55)]
+        beside = torch.cat(at, dim=1).transpose(1, 2)
+        black = torch.from_numpy(IS_BLACK[keys])[:, None]
+        return F.relu(torch.where(black, self.black(beside), self.white(beside)))
+
+    def read(self, trunk: Tensor, left: int) -> Tensor:
+        """Return logits (B, T, keys, look-aheads, outputs) from features (B, T, F, 3 * whites)."""
+        batch, steps = trunk.shape[:2]
+        x = self.keys(trunk.flatten(0, 1), left)
+        keys = x.shape[1]
+        x = x.reshape(batch, steps, keys, -1).transpose(1, 2).reshape(batch * keys, steps, -1)
+        h, _ = self.cell(x)
+        logits = self.out(h).reshape(batch, keys, steps, len(LOOK_AHEADS), len(OUTPUTS))
+        return logits.transpose(1, 2)
+
+    def forward(self, channels: Tensor, left: int = 0) -> Tensor:
+        """Return logits (B, T, keys, look-aheads, outputs) from channels (B, T, 6, 56, width)."""
+        trunk = self.trunk(channels.flatten(0, 1))
+        return self.read(trunk.unflatten(0, channels.shape[:2]), left)
+
+
+def keys_within(left: int, whites: int) -> np.ndarray:
+    """Return the indices of the keys, 0 to 87, whose middle lies within some whites."""
+    return np.flatnonzero((left < CENTRES_U) & (left + whites > CENTRES_U))
+
+
+def _sample(x: Tensor, at: Tensor) -> Tensor:
+    """Return x (N, F, W) at fractional places (K,), linearly between its columns: (N, F, K)."""
+    at = at.clamp(0, x.shape[-1] - 1)
+    low = at.floor().long().clamp(max=x.shape[-1] - 2)
+    share = at - low
+    return x[..., low] * (1 - share) + x[..., low + 1] * share
+
+
+assert STRIP_WIDTH == WHITES * PX_PER_WHITE
+assert len(CENTRES_U) == KEYS
