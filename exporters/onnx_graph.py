@@ -20,7 +20,9 @@ IR_VERSION = 10
 
 _MICROSOFT = "com.microsoft"
 _MICROSOFT_OPS = frozenset({"MatMulNBits", "SkipLayerNormalization"})
-_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+_TYPES = {
+    "float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -116,17 +116,19 @@ def relative_errors(
 ) -> NDArray[np.float64]:
     """Return the largest error in each bin of each stretch, (stretches, bins).
 
-    An error of a rate is relative to that rate, one of another output to the standard deviation of
-    its channel over all stretches. Of a model that decodes next to nothing that is next to nothing,
+    An error of a rate is relative to that rate, one of probabilities of keys is as it is, one of
+    another output relative to the standard deviation of its channel over all stretches. Of a model that decodes next to nothing that is next to nothing,
     and float32 does not resolve it: a tenth of the `spread` of the data is the least.
     """
     expected = np.stack([s.expected[port.name] for s in stretches])
     size = np.abs(expected)
-    if port.kind != "rates":
+    if port.kind == "keys":
+        size = np.ones_like(size)
+    elif port.kind != "rates":
         least = 1e-12 if spread is None else 0.1 * spread
         size = np.maximum(expected.std(axis=(0, 1)), least)
     difference = np.abs(np.stack([f[port.name] for f in found]) - expected)
-    return np.asarray((difference / size).max(axis=2))
+    return np.asarray((difference / size).max(axis=tuple(range(2, difference.ndim))))
 
 
 def find_in_place(step: StepGraph, contract: Contract, counts: NDArray[np.float32]) -> Contract:

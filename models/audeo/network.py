@@ -22,9 +22,15 @@ LOOK_AHEADS = (0, 1, 2, 4)
 OUTPUTS = ("onset", "frame", "velocity")
 _CHANNELS = 6
 _FLAT_ROWS = 7
-_SEEN_LONG = 100.0
-_SURPRISE = 0.15
-_PER_WHITE = PX_PER_WHITE // 4
+SEEN_LONG = 100.0
+SURPRISE = 0.15
+BLANK, DARK = 0.02, 0.05
+FRONT = (BLACK_ROWS + 2, BLACK_ROWS + FRONT_ROWS - 2)
+"""Rows from which the level of white is taken."""
+
+TAPS = (-0.55, 0.0, 0.55)
+"""Where features of a key are taken, in whites from its middle."""
+PER_WHITE = PX_PER_WHITE // 4
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,13 @@ def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
     background = view.background * (1 - first) + luma * first
     last = view.last * (1 - first) + luma * first
     before = view.before * (1 - first) + luma * first
-    rate = 1 / (view.seen + 1).clamp(max=_SEEN_LONG)
-    background = background + rate * (luma - background).clamp(-_SURPRISE, _SURPRISE)
-    front = background[:, BLACK_ROWS + 2 : BLACK_ROWS + FRONT_ROWS - 2]
-    level = front.mean(dim=(1, 2), keepdim=True) + 0.05
+    rate = 1 / (view.seen + 1).clamp(max=SEEN_LONG)
+    background = background + rate * (luma - background).clamp(-SURPRISE, SURPRISE)
+    front = background[:, FRONT[0] : FRONT[1]]
+    # Where the grid has no keys, the strip is black.
+    there = (front > BLANK).to(luma.dtype)
+    level = (front * there).sum((1, 2), keepdim=True)
+    level = level / there.sum((1, 2), keepdim=True).clamp(min=1) + DARK
     channels = torch.stack(
         [
             luma / level - 0.7, background / level - 0.7, 3 * (luma - background) / level,
@@ -80,7 +89,7 @@ def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
         ],
         dim=1,
     )  # fmt: skip
-    after = View(background, luma, last, (view.seen + 1).clamp(max=_SEEN_LONG))
+    after = View(background, luma, last, (view.seen + 1).clamp(max=SEEN_LONG))
     return channels, after
 
 
@@ -115,6 +124,12 @@ class PianoNetwork(nn.Module):
         with torch.no_grad():
             self.out.bias.fill_(-3.0)
 
+    def convolutions(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """Return the convolutions over the picture with their batch norms."""
+        convs = [m for m in self.first if isinstance(m, nn.Conv2d)]
+        norms = [m for m in self.first if isinstance(m, nn.BatchNorm2d)]
+        return list(zip(convs, norms, strict=True))
+
     def trunk(self, channels: Tensor) -> Tensor:
         """Return features along the strip (N, F, 3 * whites) from (N, 6, 56, 12 * whites)."""
         x = self.flat(self.first(channels).flatten(1, 2))
@@ -123,9 +138,9 @@ class PianoNetwork(nn.Module):
 
     def keys(self, trunk: Tensor, left: int) -> Tensor:
         """Return features (N, keys, F) of the keys of `keys_within` from those along the strip."""
-        keys = keys_within(left, trunk.shape[-1] // _PER_WHITE)
+        keys = keys_within(left, trunk.shape[-1] // PER_WHITE)
         centres = torch.from_numpy(CENTRES_U[keys] - left)
-        at = [_sample(trunk, (centres + s) * _PER_WHITE - 0.5) for s in (-0.55, 0.0, 0.55)]
+        at = [_sample(trunk, (centres + s) * PER_WHITE - 0.5) for s in TAPS]
         beside = torch.cat(at, dim=1).transpose(1, 2)
         black = torch.from_numpy(IS_BLACK[keys])[:, None]
         return F.relu(torch.where(black, self.black(beside), self.white(beside)))
@@ -144,6 +159,24 @@ class PianoNetwork(nn.Module):
         """Return logits (B, T, keys, look-aheads, outputs) from channels (B, T, 6, 56, width)."""
         trunk = self.trunk(channels.flatten(0, 1))
         return self.read(trunk.unflatten(0, channels.shape[:2]), left)
+
+
+@torch.no_grad()
+def run_through(network: PianoNetwork, strips: np.ndarray, left: int = 0) -> Tensor:
+    """Return logits (T, keys, look-aheads, outputs) of strips (T, 56, width, 3) uint8, from cold.
+
+    Long stretches are taken in parts, so that memory does not grow with them.
+    """
+    network.eval()
+    view = fresh_view(1, strips.shape[2])
+    trunks = []
+    for begin in range(0, len(strips), 64):
+        channels = []
+        for strip in torch.from_numpy(np.ascontiguousarray(strips[begin : begin + 64])):
+            seen, view = see(strip[None].float() / 255, view)
+            channels.append(seen)
+        trunks.append(network.trunk(torch.cat(channels)))
+    return network.read(torch.cat(trunks)[None], left)[0]
 
 
 def keys_within(left: int, whites: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from models.audeo.network import (
     keys_within,
     see,
 )
-from stream.music.keyboard import KEYS, LOWEST_PITCH, WHITES
+from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
 from stream.music.strip import PX_PER_WHITE
 
 Random = np.random.Generator
@@ -124,8 +124,23 @@ def draw_crop(
     all_labels = labels_of(clip.presses, clip.times_s[chosen])
     keys = keys_within(left, whites)
     labels = Labels(*(getattr(all_labels, n)[:, keys] for n in ("onset", "frame", "velocity")))
+    if rng.random() < 0.15:
+        _cut(rng, x, labels, keys, left, whites)
     inner = keys_within(left + (left > 0), whites - (left > 0) - (left + whites < WHITES))
     return strips, labels, view, np.isin(keys, inner), left
+
+
+def _cut(
+    rng: Random, strips: Tensor, labels: Labels, keys: NDArray[np.intp], left: int, whites: int
+) -> None:
+    """Blank one end, as where a keyboard has fewer keys or the picture ends."""
+    end = int(rng.integers(2, whites // 2))
+    cut = slice(0, end) if rng.random() < 0.5 else slice(whites - end, whites)
+    strips[:, :, cut.start * PX_PER_WHITE : cut.stop * PX_PER_WHITE] = 0
+    u = CENTRES_U[keys] - left
+    gone = (u > cut.start - 0.3) & (u < cut.stop + 0.3)
+    for name in OUTPUTS:
+        getattr(labels, name)[:, gone] = -1 if name == "velocity" else 0
 
 
 def loss_of(logits: Tensor, labels: Sequence[Tensor], counts: Tensor, s: TrainingSettings) -> Tensor:
