@@ -1,0 +1,1 @@
+"""Piano music from a silent top view of the keyboard (after Audeo, Su, Liu and Shlizerman)."""
