@@ -69,7 +69,7 @@ def piano_step(network: PianoNetwork, look_ahead: int = 0) -> StepGraph:
 
 def export_piano(
     network: PianoNetwork, card: Card, sha256: str, strips: NDArray[np.uint8], path: Path,
-    look_ahead: int = 0,
+    *, look_ahead: int = 0,
 ) -> Contract:  # fmt: skip
     """Write the model file of a network, once it is verified on strips.
 
@@ -141,7 +141,9 @@ def _see(graph: Graph, strip: str) -> str:
     flat = graph.op("Cast", graph.reshape(strip, h * w, 3), to=1)
     mix = np.array([[0.114, 0.587, 0.299], [-0.114, -0.587, 0.701]]) / 255
     both = graph.op("Gemm", graph.constant(mix), flat, transB=1)
-    luma, redness = graph.ops("Split", [graph.reshape(both, 2, h, w)], (0, 1), axis=0, num_outputs=2)
+    luma, redness = graph.ops(
+        "Split", [graph.reshape(both, 2, h, w)], (0, 1), axis=0, num_outputs=2
+    )
     seen = graph.state("seen", (1, 1, 1))
     one = graph.constant(np.ones((1, 1, 1)))
     first = graph.op("Cast", graph.op("Less", seen, one), to=1)
@@ -247,9 +249,9 @@ def _folded(conv: Any, norm: Any) -> tuple[Array, Array]:
     scale = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
     weight = _array(conv.weight)
     shape = (-1,) + (1,) * (weight.ndim - 1)
-    return weight * scale.reshape(shape), (_bias(conv) - _array(norm.running_mean)) * scale + _array(
-        norm.bias
-    )
+    return weight * scale.reshape(shape), (
+        _bias(conv) - _array(norm.running_mean)
+    ) * scale + _array(norm.bias)
 
 
 def _bias(conv: Any) -> Array:

@@ -116,9 +116,10 @@ def relative_errors(
 ) -> NDArray[np.float64]:
     """Return the largest error in each bin of each stretch, (stretches, bins).
 
-    An error of a rate is relative to that rate, one of probabilities of keys is as it is, one of
-    another output relative to the standard deviation of its channel over all stretches. Of a model that decodes next to nothing that is next to nothing,
-    and float32 does not resolve it: a tenth of the `spread` of the data is the least.
+    An error of a rate is relative to that rate, one of probabilities of keys is as it is, and one
+    of another output is relative to the standard deviation of its channel over all stretches. Of a
+    model that decodes next to nothing that is next to nothing, and float32 does not resolve it: a
+    tenth of the `spread` of the data is the least.
     """
     expected = np.stack([s.expected[port.name] for s in stretches])
     size = np.abs(expected)

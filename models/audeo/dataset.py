@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,13 @@ from models.audeo.rendering.performance import (
     reachable,
 )
 from models.audeo.rendering.scores import Score
-from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES
+from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES, WHITES
 
 WINDOW_WHITES = 20
 CLIP_S = 3.0
+HELD_OUT_S = 8.0
+HELD_OUT = 88
+"""Begins the seeds of clips to measure on, so that no training draws the same."""
 
 
 def make_clip(seed: int, scores: list[Score]) -> Clip:
@@ -33,11 +36,26 @@ def make_clip(seed: int, scores: list[Score]) -> Clip:
     if scores and rng.random() < 0.5:
         notes, left = _excerpt(rng, scores, beats)
     else:
-        left = int(rng.integers(0, 52 - WINDOW_WHITES + 1))
+        left = int(rng.integers(0, WHITES - WINDOW_WHITES + 1))
         inside = _inside(left)
         notes = made_up(rng, inside[0], inside[-1], beats)
     presses = perform(rng, reachable(notes), beat_s, CLIP_S - 0.1)
-    return render(rng, look, presses, left, left + WINDOW_WHITES, CLIP_S)
+    return render(rng, look, presses, left=left, right=left + WINDOW_WHITES, length_s=CLIP_S)
+
+
+def make_held_out(seed: int, scores: list[Score], family: str) -> Clip:
+    """Render a clip to measure on: all 88 keys, eight seconds at 30 frames a second.
+
+    Scores are what no training plays; with `looks.UNSEEN_FAMILY`, neither were such looks seen.
+    """
+    rng = np.random.default_rng([HELD_OUT, seed])
+    look = replace(draw_look(rng, family), rate_hz=30.0)
+    beat_s = float(rng.uniform(0.35, 0.75))
+    beats = HELD_OUT_S / beat_s
+    while len(notes := _excerpt(rng, scores, beats)[0]) < 8:
+        pass
+    presses = perform(rng, reachable(notes), beat_s, HELD_OUT_S - 0.2)
+    return render(rng, look, presses, left=0, right=WHITES, length_s=HELD_OUT_S)
 
 
 def _inside(left: int) -> list[int]:
@@ -57,9 +75,9 @@ def _excerpt(rng: Random, scores: list[Score], beats: float) -> tuple[list[Writt
         if begin <= n.beat < begin + beats and LOWEST_PITCH <= n.pitch + shift <= HIGHEST_PITCH
     ]
     if not notes:
-        return [], int(rng.integers(0, 52 - WINDOW_WHITES + 1))
+        return [], int(rng.integers(0, WHITES - WINDOW_WHITES + 1))
     about = CENTRES_U[notes[int(rng.integers(len(notes)))].pitch - LOWEST_PITCH]
-    left = int(np.clip(about - rng.uniform(4, 16), 0, 52 - WINDOW_WHITES))
+    left = int(np.clip(about - rng.uniform(4, 16), 0, WHITES - WINDOW_WHITES))
     return notes, left
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -133,8 +134,9 @@ class PianoNetwork(nn.Module):
     def trunk(self, channels: Tensor) -> Tensor:
         """Return features along the strip (N, F, 3 * whites) from (N, 6, 56, 12 * whites)."""
         x = self.flat(self.first(channels).flatten(1, 2))
-        x = x + self.near(x)
-        return x + self.hand(x)
+        near: Tensor = x + self.near(x)
+        wide: Tensor = near + self.hand(near)
+        return wide
 
     def keys(self, trunk: Tensor, left: int) -> Tensor:
         """Return features (N, keys, F) of the keys of `keys_within` from those along the strip."""
@@ -153,7 +155,8 @@ class PianoNetwork(nn.Module):
         x = x.reshape(batch, steps, keys, -1).transpose(1, 2).reshape(batch * keys, steps, -1)
         h, _ = self.cell(x)
         logits = self.out(h).reshape(batch, keys, steps, len(LOOK_AHEADS), len(OUTPUTS))
-        return logits.transpose(1, 2)
+        by_frame: Tensor = logits.transpose(1, 2)
+        return by_frame
 
     def forward(self, channels: Tensor, left: int = 0) -> Tensor:
         """Return logits (B, T, keys, look-aheads, outputs) from channels (B, T, 6, 56, width)."""
@@ -162,7 +165,7 @@ class PianoNetwork(nn.Module):
 
 
 @torch.no_grad()
-def run_through(network: PianoNetwork, strips: np.ndarray, left: int = 0) -> Tensor:
+def run_through(network: PianoNetwork, strips: NDArray[np.uint8], left: int = 0) -> Tensor:
     """Return logits (T, keys, look-aheads, outputs) of strips (T, 56, width, 3) uint8, from cold.
 
     Long stretches are taken in parts, so that memory does not grow with them.
@@ -179,7 +182,7 @@ def run_through(network: PianoNetwork, strips: np.ndarray, left: int = 0) -> Ten
     return network.read(torch.cat(trunks)[None], left)[0]
 
 
-def keys_within(left: int, whites: int) -> np.ndarray:
+def keys_within(left: int, whites: int) -> NDArray[np.intp]:
     """Return the indices of the keys, 0 to 87, whose middle lies within some whites."""
     return np.flatnonzero((left < CENTRES_U) & (left + whites > CENTRES_U))
 

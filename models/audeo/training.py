@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from models.audeo.network import (
     keys_within,
     see,
 )
+from models.trained_folder import save_tensors
 from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
 from stream.music.strip import PX_PER_WHITE
 
@@ -125,13 +127,13 @@ def draw_crop(
     keys = keys_within(left, whites)
     labels = Labels(*(getattr(all_labels, n)[:, keys] for n in ("onset", "frame", "velocity")))
     if rng.random() < 0.15:
-        _cut(rng, x, labels, keys, left, whites)
+        _cut(rng, x, labels, keys=keys, left=left, whites=whites)
     inner = keys_within(left + (left > 0), whites - (left > 0) - (left + whites < WHITES))
     return strips, labels, view, np.isin(keys, inner), left
 
 
 def _cut(
-    rng: Random, strips: Tensor, labels: Labels, keys: NDArray[np.intp], left: int, whites: int
+    rng: Random, strips: Tensor, labels: Labels, *, keys: NDArray[np.intp], left: int, whites: int
 ) -> None:
     """Blank one end, as where a keyboard has fewer keys or the picture ends."""
     end = int(rng.integers(2, whites // 2))
@@ -143,7 +145,9 @@ def _cut(
         getattr(labels, name)[:, gone] = -1 if name == "velocity" else 0
 
 
-def loss_of(logits: Tensor, labels: Sequence[Tensor], counts: Tensor, s: TrainingSettings) -> Tensor:
+def loss_of(
+    logits: Tensor, labels: Sequence[Tensor], counts: Tensor, s: TrainingSettings
+) -> Tensor:
     """Return the loss of logits (T, keys, look-aheads, outputs); `counts` (keys,) weigh keys."""
     onset, frame, velocity = labels
     total = logits.new_zeros(())
@@ -168,36 +172,62 @@ def loss_of(logits: Tensor, labels: Sequence[Tensor], counts: Tensor, s: Trainin
     return total / len(LOOK_AHEADS)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file from which a stopped training goes on; written every so many updates."""
+
+    path: Path
+    every: int = 250
+
+
 def fit(
     network: PianoNetwork,
     clips: Callable[[int], Stored],
     settings: TrainingSettings,
-    progress: Callable[[int, float, PianoNetwork], None],
+    on_progress: Callable[[int, float], None],
+    checkpoint: Checkpoint | None = None,
 ) -> PianoNetwork:
-    """Train on crops of clips (`clips(i)` for any i >= 0) and return the averaged network."""
+    """Train on crops of clips and return the running average of the network.
+
+    `clips(i)` gives a clip for any i >= 0. `on_progress` is told the update and its loss.
+    """
     s = settings
-    rng = np.random.default_rng(s.seed)
     torch.manual_seed(s.seed)
-    decay = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": s.weight_decay},
-         {"params": rest, "weight_decay": 0.0}], lr=s.rate,
+        [{"params": [p for p in network.parameters() if p.ndim > 1],
+          "weight_decay": s.weight_decay},
+         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
+        lr=s.rate,
     )  # fmt: skip
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, s.rate, total_steps=s.updates + 1, pct_start=0.08, div_factor=10,
         final_div_factor=100,
     )  # fmt: skip
     average = copy.deepcopy(network)
-    for update in range(1, s.updates + 1):
+    parts: dict[str, Any] = {
+        "network": network,
+        "average": average,
+        "optimiser": optimiser,
+        "schedule": schedule,
+    }
+    done = 0
+    if checkpoint is not None and checkpoint.path.exists():
+        stored = torch.load(checkpoint.path, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(stored[name])
+        done = stored["done"]
+    for update in range(done + 1, s.updates + 1):
         network.train()
-        loss = _update(network, rng, clips, s)
+        loss = _update(network, np.random.default_rng([s.seed, update]), clips, s)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         schedule.step()
         _average(average, network, min(1 - 1 / s.averaged_over, (1 + update) / (10 + update)))
-        progress(update, loss, average)
+        if checkpoint is not None and update % checkpoint.every == 0:
+            content = {name: part.state_dict() for name, part in parts.items()}
+            save_tensors(checkpoint.path, content | {"done": update})
+        on_progress(update, loss)
     return average
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.music.keyboard import KEYS
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.floating[Any]]
 
 _AGAIN_NS = 80_000_000
 _SHORTEST_NS = 60_000_000

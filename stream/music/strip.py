@@ -35,9 +35,7 @@ class Rectifier:
         # A position outside of every picture is filled with black.
         xy = np.where(seen[..., None], xy, -1e4).astype(np.float32)
         # Fixed-point maps are several times faster than floating ones.
-        self._map, self._weights = self._cv2.convertMaps(
-            xy[..., 0], xy[..., 1], self._cv2.CV_16SC2
-        )
+        self._map, self._weights = self._cv2.convertMaps(xy[..., 0], xy[..., 1], self._cv2.CV_16SC2)
 
     def __call__(self, frame: Frame) -> Frame:
         """Return the strip of a frame (height, width, 3)."""

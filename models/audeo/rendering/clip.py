@@ -31,7 +31,7 @@ class Clip:
 
 
 def render(
-    rng: Random, look: Look, presses: list[Press], left: int, right: int, length_s: float
+    rng: Random, look: Look, presses: list[Press], *, left: int, right: int, length_s: float
 ) -> Clip:
     """Render the strips of a performance, as the live path would take them from a camera."""
     scale = max(20, round(1.6 * look.px_per_white))
@@ -49,7 +49,7 @@ def render(
     hands = [h for i, h in enumerate(hands) if i not in idle or rng.random() < 0.5]
     exposure = 1 + look.drift * np.sin(flat_s * rng.uniform(0.3, 2) + rng.uniform(0, 6))
     sensor = Sensor(rng, look, scene.width, scene.height, scale)
-    rectify = Rectifier(_grid(rng, look, left, right, sensor.size, scene))
+    rectify = Rectifier(_grid(rng, look, sensor.size, scene))
     strips = []
     for t in range(len(times_s)):
         shots = [
@@ -74,11 +74,9 @@ def _mean(shots: list[Frame]) -> Frame:
     return np.asarray(np.mean(shots, axis=0), np.uint8)
 
 
-def _grid(
-    rng: Random, look: Look, left: int, right: int, size: tuple[int, int], scene: Scene
-) -> KeyGrid:
+def _grid(rng: Random, look: Look, size: tuple[int, int], scene: Scene) -> KeyGrid:
     """Return the true grid as a finder would have found it: a little beside."""
-    width, height = size
+    (width, height), left, right = size, scene.left, scene.right
     sx, sy = width / scene.width * scene.scale, height / scene.height * scene.scale
     grid = no_grid()
     lines = np.arange(WHITES + 1)

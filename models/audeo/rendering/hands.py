@@ -36,13 +36,20 @@ def move_hands(
 ) -> list[HandMotion]:
     """Return how both hands move to play presses, at given times; a hand without any rests."""
     return [
-        _move(rng, [p for p in presses if p.hand == hand], times_s, look, hand, rest_u[hand])
+        _move(
+            rng,
+            [p for p in presses if p.hand == hand],
+            times_s,
+            look,
+            hand=hand,
+            rest_u=rest_u[hand],
+        )
         for hand in (0, 1)
     ]
 
 
 def _move(
-    rng: Random, presses: list[Press], times_s: Floats, look: Look, hand: int, rest_u: float
+    rng: Random, presses: list[Press], times_s: Floats, look: Look, *, hand: int, rest_u: float
 ) -> HandMotion:
     side = 1 if hand else -1
     order = np.arange(5) if hand else np.arange(5)[::-1]
@@ -65,12 +72,12 @@ def _move(
     over = np.where(tips[..., 1] < look.black_length + 0.4, look.black_height, 0.0)
     tips[..., 2] = over + hover + jitter[..., 2]
     for press, finger in zip(presses, fingers, strict=True):
-        _press(rng, press, times_s, tips[:, finger], reach + tip_y[finger], look)
+        _press(rng, press, times_s, look, tip=tips[:, finger], natural_y=reach + tip_y[finger])
     return HandMotion(side, tips, middle)
 
 
 def _press(
-    rng: Random, press: Press, times_s: Floats, tip: Floats, natural_y: Floats, look: Look
+    rng: Random, press: Press, times_s: Floats, look: Look, *, tip: Floats, natural_y: Floats
 ) -> None:
     """Move a fingertip (T, 3) onto a key, down with it, and off again."""
     key = press.pitch - LOWEST_PITCH
@@ -106,9 +113,7 @@ def depth_at(press: Press, times_s: Floats) -> Floats:
     return np.asarray(down**1.5 * (1 - up**0.8))
 
 
-def _fingering(
-    rng: Random, presses: list[Press], tip_u: Floats
-) -> tuple[list[int], list[float]]:
+def _fingering(rng: Random, presses: list[Press], tip_u: Floats) -> tuple[list[int], list[float]]:
     """Choose a finger for each press, and where the middle of the hand then is."""
     fingers: list[int] = []
     centres: list[float] = []

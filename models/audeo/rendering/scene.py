@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.audeo.rendering.hands import HandMotion
-from models.audeo.rendering.looks import Look
+from models.audeo.rendering.looks import Colour, Look
 from models.audeo.rendering.performance import Random
-from stream.music.keyboard import CENTRES_U, IS_BLACK, KEYS, WHITES
+from stream.music.keyboard import CENTRES_U, IS_BLACK, KEYS
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2
 
@@ -71,7 +71,8 @@ class Scene:
         x = look.camera_u + (p[:, 0] - look.camera_u) * grow - self.left
         y = look.camera_y + (p[:, 1] - look.camera_y) * grow - FAR_Y
         xy = np.stack([x, y], axis=1) * self.scale - 0.5
-        return np.clip(np.round(xy * (1 << _SHIFT)), -1e6, 1e6).astype(np.int32)
+        fixed = np.clip(np.round(xy * (1 << _SHIFT)), -1e6, 1e6)
+        return np.asarray(fixed, np.int32)
 
     def _fill(self, image: Frame, points: Any, colour: Any) -> None:
         colour = tuple(float(c) for c in np.atleast_1d(np.clip(colour, 0, 255)))
@@ -122,7 +123,7 @@ class Scene:
         down = float(depth[key])
         white = look.white * self._tone[key]
         ends = [self._lower(y, down, look.white_depth, y1) for y in (0.0, y1)]
-        slot = [(u0, 0, 0), (u0 + 1, 0, 0), (u0 + 1, y1, 0), (u0, y1, 0)]
+        slot = [(u0, 0.0, 0.0), (u0 + 1, 0.0, 0.0), (u0 + 1, y1, 0.0), (u0, y1, 0.0)]
         if down <= 0.01:
             self._fill(image, slot, look.gap)
             self._front(image, u0, 0.0, white)
@@ -202,9 +203,9 @@ class Scene:
             knuckles.append(knuckle)
         lean = hand.side * 0.9
         wrist = np.array([mu + lean, my + 6.3 * size, 1.9])
-        half = 1.35 * size
+        across = np.array([1.35 * size, 0, 0])
         ring = [k for f, k in enumerate(knuckles) if f != thumb]
-        palm = np.array([*ring, knuckles[thumb], wrist + [half, 0, 0], wrist - [half, 0, 0]])
+        palm = np.array([*ring, knuckles[thumb], wrist + across, wrist - across])
         return fingers, palm
 
     def _outline(self, hand: HandMotion, moment: int) -> tuple[list[Floats], Floats, Floats]:
@@ -212,8 +213,8 @@ class Scene:
         wrist = palm[-2:].mean(axis=0)
         half = 1.25 * self.look.hand_size
         away = np.array([hand.side * 2.2, 7.0, 0.6])
-        arm = np.array([wrist + [half, -0.3, 0], wrist - [half, 0.3, 0],
-                        wrist + away - [half * 1.3, 0, 0], wrist + away + [half * 1.3, 0, 0]])
+        near, far = np.array([half, -0.3, 0]), np.array([half * 1.3, 0, 0])
+        arm = np.stack([wrist + near, wrist - near, wrist + away - far, wrist + away + far])
         return fingers, palm, arm
 
     def _thick(self, image: Frame, a: Floats, b: Floats, width: float, colour: Any) -> None:
@@ -272,7 +273,3 @@ def _inset(slot: list[tuple[float, float, float]], half: float) -> list[tuple[fl
     (a, b, c, d) = slot
     return [(a[0] + half, *a[1:]), (b[0] - half, *b[1:]), (c[0] - half, *c[1:]),
             (d[0] + half, *d[1:])]  # fmt: skip
-
-
-Colour = Any
-assert len(_WHITE_KEYS) == WHITES

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from models.audeo.rendering.performance import Written
-
 
 TRAINING_PIECES = (
     "joplin/maple_leaf_rag.mxl", "schumann_clara/polonaise_op1n1.mxl",
@@ -33,7 +33,7 @@ class Score:
     notes: list[Written]
 
 
-def read_scores(names: list[str], cache: Path) -> list[Score]:
+def read_scores(names: Sequence[str], cache: Path) -> list[Score]:
     """Return pieces of the music21 corpus; parsed ones are kept in a folder as JSON."""
     cache.mkdir(parents=True, exist_ok=True)
     scores = []
@@ -49,7 +49,7 @@ def read_scores(names: list[str], cache: Path) -> list[Score]:
 
 def _parse(name: str) -> Score:
     """Read a piece; the upper half of its parts is for the right hand."""
-    from music21 import corpus  # noqa: PLC0415
+    from music21 import corpus
 
     stream: Any = corpus.parse(name)
     notes: list[Written] = []

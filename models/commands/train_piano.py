@@ -1,0 +1,64 @@
+"""`innervate train audeo`: from nothing but renderings to a network that sees keys go down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from models.audeo.recipe import Recipe, train_piano
+from stream.units import format_seconds
+
+
+def train(
+    system: Annotated[str, typer.Argument(help="audeo.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
+    rendered: Annotated[
+        Path | None,
+        typer.Option(help="Folder for rendered clips, 3.6 MB each; by default in --out."),
+    ] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="Clips of 3 s to render.")] = None,
+    updates: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
+) -> None:
+    """Train the live piano network on rendered keyboards and hands."""
+    torch.set_num_threads(threads)
+    recipe = Recipe()
+    recipe = replace(recipe, training=replace(recipe.training, seed=seed))
+    if clips is not None:
+        recipe = replace(recipe, clips=clips)
+    if updates is not None:
+        recipe = replace(recipe, training=replace(recipe.training, updates=updates))
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[loss]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int, loss: float) -> None:
+            text = "" if loss != loss else f"loss {loss:.4f}"  # noqa: PLR0124
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, loss=text)
+            bar.update(tasks[stage], completed=done, loss=text)
+
+        trained = train_piano(
+            recipe, out, clips=rendered or out / "rendered", workers=workers, resume=resume,
+            on_progress=show,
+        )  # fmt: skip
+    card = trained.card
+    console.print(f"[bold]audeo[/] in {out}, {format_seconds(card.training['took_s'])}")
+    for name, value in card.scores.items():
+        console.print(f"  {name} {value:.3f} on renderings that were held out")
+    console.print(f"next: innervate export {out} --out piano.onnx")
