@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 
 from exporters.commands.export_actions import export_actions
+from exporters.commands.export_piano import export_piano_model
 from exporters.export import Description, Weights, export_baseline, export_network
+from models.audeo import trained as audeo
 from models.sesar import trained as sesar
 from models.spikes.baselines.storing import BASELINES
 from models.spikes.evaluation import evaluate
@@ -39,6 +41,9 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="The recording, if it lies elsewhere by now.")
     ] = None,
+    look_ahead: Annotated[
+        int, typer.Option(min=0, help="Frames by which a piano network answers late: 0, 1, 2, 4.")
+    ] = 0,
 ) -> None:
     """Write the model file of a trained network, if it does exactly what the network does.
 
@@ -46,10 +51,16 @@ def export(
     """
     weights = _weights(quantise)
     check_file("--out", out)
-    if _system(run) == sesar.SYSTEM:
+    system = _system(run)
+    if look_ahead and system != audeo.SYSTEM:
+        raise ConfigError("--look-ahead is for piano networks; leave it out.")
+    if system in (sesar.SYSTEM, audeo.SYSTEM):
         if weights is not None:
             raise ConfigError("--quantise is for networks on spikes; leave it out.")
-        export_actions(run, out, data)
+        if system == sesar.SYSTEM:
+            export_actions(run, out, data)
+        else:
+            export_piano_model(run, out, look_ahead)
         return
     trained = load_trained(run)
     card = trained.card

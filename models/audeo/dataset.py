@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.audeo.rendering.clip import Clip, render
-from models.audeo.rendering.looks import TRAINING_FAMILIES, Random, draw_look
+from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, Random, draw_look
 from models.audeo.rendering.performance import (
-    Press,
     Written,
     made_up,
     perform,
     reachable,
 )
-from models.audeo.rendering.scores import Score
+from models.audeo.rendering.scores import UNSEEN_PIECES, Score, read_scores
+from stream.errors import ConfigError
 from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES, WHITES
 
 WINDOW_WHITES = 20
@@ -112,6 +115,38 @@ def load_clip(path: Path) -> Stored:
                       float(px_per_white), float(camera_u))  # fmt: skip
 
 
-def presses_of(stored: Stored) -> list[Press]:
-    """Return the presses of a stored clip."""
-    return [Press(int(p[0]), p[1], p[2], int(p[3]), int(p[4]), p[5], p[6]) for p in stored.presses]
+def held_out_clips(
+    folder: Path,
+    looks: str,
+    count: int,
+    workers: int,
+    shown: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> list[Path]:
+    """Render clips to measure on, `unseen` looks or `seen` ones, but not those already there.
+
+    `shown` may show progress over what it is given.
+
+    Raises
+    ------
+    ConfigError
+        There are no such looks.
+    """
+    if looks not in ("unseen", "seen"):
+        raise ConfigError(f"looks are 'unseen' or 'seen', found '{looks}'.")
+    folder = folder / looks
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{seed:04d}.npz" for seed in range(count)]
+    missing = [(seed, looks, path) for seed, path in enumerate(paths) if not path.exists()]
+    if missing:
+        read_scores(UNSEEN_PIECES, folder / "scores")
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = [pool.submit(_render_held_out, *job) for job in missing]
+            for job in shown(jobs):
+                job.result()
+    return paths
+
+
+def _render_held_out(seed: int, looks: str, path: Path) -> None:
+    families = TRAINING_FAMILIES if looks == "seen" else (UNSEEN_FAMILY,)
+    scores = read_scores(UNSEEN_PIECES, path.parent / "scores")
+    save_clip(path, make_held_out(seed, scores, families[seed % len(families)]))

@@ -64,7 +64,7 @@ class Truth:
 class _MarkedNote(msgspec.Struct):
     pitch: int
     onset_frame: int
-    release_frame: int
+    release_frame: int | None = None
     sure: bool = True
 
 
@@ -79,7 +79,8 @@ def read_truth(path: Path) -> Truth:
 
     The JSON is `{"rate_hz": 30, "frames": [first, last], "notes": [{"pitch": 60, "onset_frame": 3,
     "release_frame": 9, "sure": true}, ...]}`; frame f is at f / rate_hz seconds, and first and
-    last are the frames that were looked at.
+    last are the frames that were looked at. A note whose release was not seen has none, and is
+    taken to last a frame.
 
     Raises
     ------
@@ -102,13 +103,14 @@ def read_truth(path: Path) -> Truth:
     sure: list[Note] = []
     unsure: list[Note] = []
     for number, note in enumerate(clip.notes):
-        if note.release_frame <= note.onset_frame:
+        released = note.onset_frame + 1 if note.release_frame is None else note.release_frame
+        if released <= note.onset_frame:
             raise RecordingError(
-                f"{path}: note {number} (from 0) is released in frame {note.release_frame}, which"
+                f"{path}: note {number} (from 0) is released in frame {released}, which"
                 f" is not after its onset in frame {note.onset_frame}."
             )
         _check_pitch(path, note.pitch)
-        times = note.onset_frame / clip.rate_hz, note.release_frame / clip.rate_hz
+        times = note.onset_frame / clip.rate_hz, released / clip.rate_hz
         (sure if note.sure else unsure).append(Note(note.pitch, *times))
     first, last = clip.frames
     span = first / clip.rate_hz, (last + 1) / clip.rate_hz

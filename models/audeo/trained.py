@@ -73,4 +73,4 @@ def load_trained(folder: Path) -> Trained:
 
 def network_facts(config: PianoConfig) -> dict[str, Any]:
     """Return a configuration as a card holds it."""
-    return asdict(config)
+    return asdict(config) | {"channels": list(config.channels)}

@@ -15,6 +15,7 @@ SYSTEMS = {
     "kalman": "models.commands.evaluate_rates:evaluate",
     "mlp": "models.commands.evaluate_rates:evaluate",
     "sesar": "models.commands.evaluate_actions:evaluate",
+    "audeo": "models.commands.evaluate_piano:evaluate",
 }
 
 

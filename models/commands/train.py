@@ -15,6 +15,7 @@ SYSTEMS = {
     "kalman": "models.commands.train_baseline:train",
     "mlp": "models.commands.train_baseline:train",
     "sesar": "models.commands.train_actions:train",
+    "audeo": "models.commands.train_piano:train",
 }
 
 

@@ -1,0 +1,64 @@
+"""`innervate export` of a piano network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from exporters.audeo import export_piano
+from models.audeo.dataset import make_clip
+from models.audeo.network import LOOK_AHEADS
+from models.audeo.trained import load_trained
+from models.trained_folder import WEIGHTS
+from stream.errors import ConfigError
+from stream.music.strip import PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
+
+_FRAMES = 130
+_SEED = 3_000_000
+
+
+def export_piano_model(run: Path, out: Path, look_ahead: int) -> None:
+    """Write the model file of a piano network, verified on renderings.
+
+    Raises
+    ------
+    ConfigError
+        The network has no such look-ahead.
+    ModelError
+        The exported step differs from the network.
+    """
+    if look_ahead not in LOOK_AHEADS:
+        raise ConfigError(
+            f"--look-ahead {look_ahead}: the network answers"
+            f" {', '.join(map(str, LOOK_AHEADS))} frames late, choose one of these."
+        )
+    trained = load_trained(run)
+    console = Console()
+    with console.status("comparing every frame"):
+        sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
+        contract = export_piano(
+            trained.network, trained.card, sha256, _strips(), out, look_ahead=look_ahead
+        )
+    errors = contract.parity["keys"]
+    console.print(
+        f"keys: step and full run differ by at most {errors['cold']:.1e} from cold,"
+        f" {errors['wrapped']:.1e} later ({contract.parity['bins']} frames)",
+        soft_wrap=True,
+    )
+    console.print(
+        f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
+    )
+
+
+def _strips() -> NDArray[np.uint8]:
+    """Return two stretches (2, 130, 56, 624, 3), each of part of a keyboard."""
+    whole = np.zeros((2, _FRAMES, STRIP_HEIGHT, STRIP_WIDTH, 3), np.uint8)
+    for number, stretch in enumerate(whole):
+        clip = make_clip(_SEED + number, [])
+        columns = slice(clip.left * PX_PER_WHITE, clip.left * PX_PER_WHITE + clip.strips.shape[2])
+        stretch[:, :, columns] = np.resize(clip.strips, (_FRAMES, *clip.strips.shape[1:]))
+    return whole

@@ -1,0 +1,165 @@
+"""The live piano network: causal, and the same wherever a key lies."""
+
+import numpy as np
+import pytest
+import torch
+
+from exporters.audeo import export_piano
+from models.audeo.dataset import Stored
+from models.audeo.evaluation import best_threshold, of_file, of_network, tally
+from models.audeo.network import (
+    LOOK_AHEADS,
+    PianoConfig,
+    PianoNetwork,
+    fresh_view,
+    run_through,
+    see,
+)
+from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
+from models.audeo.training import Checkpoint, TrainingSettings, fit
+from stream.errors import ConfigError, ModelError
+from stream.inference import StreamingSession
+
+SMALL = PianoConfig(channels=(4, 6, 8), features=8, memory=8)
+
+
+@pytest.fixture
+def network() -> PianoNetwork:
+    torch.manual_seed(0)
+    made = PianoNetwork(SMALL)
+    for parameter in made.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return made.eval()
+
+
+def strips(frames: int = 12, whites: int = 52, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    still = random.integers(0, 256, (56, 12 * whites, 3))
+    moving = random.integers(-40, 40, (frames, 56, 12 * whites, 3))
+    return np.clip(still + moving, 0, 255).astype(np.uint8)
+
+
+def test_what_comes_later_changes_nothing(network: PianoNetwork) -> None:
+    first, second = strips(), strips()
+    second[8:] = 255 - second[8:]
+    before, after = run_through(network, first), run_through(network, second)
+    torch.testing.assert_close(before[:8], after[:8])
+    assert not torch.allclose(before[8:], after[8:])
+
+
+def test_the_background_follows_slowly_and_ignores_hands() -> None:
+    view = fresh_view(1, 24)
+    bright, hand = torch.full((1, 56, 24, 3), 0.8), torch.full((1, 56, 24, 3), 0.1)
+    for _ in range(60):
+        _, view = see(bright, view)
+    for _ in range(5):
+        channels, view = see(hand, view)
+    assert view.background.min() > 0.78
+    # The hand is seen as what is darker than the background.
+    assert channels[0, 2].max() < -1
+
+
+def test_a_key_that_is_out_of_view_does_not_change_the_others_level() -> None:
+    seen = torch.full((1, 56, 48, 3), 0.8)
+    partly = seen.clone()
+    partly[:, :, 24:] = 0
+    whole, _ = see(seen, fresh_view(1, 48))
+    part, _ = see(partly, fresh_view(1, 48))
+    torch.testing.assert_close(whole[..., :24], part[..., :24])
+
+
+def test_each_frame_of_the_file_is_that_of_the_whole_run(network, tmp_path) -> None:
+    card = Card(system=SYSTEM, network=network_facts(SMALL), threshold=0.55)
+    path = tmp_path / "piano.onnx"
+    clips = np.stack([strips(seed=1), strips(seed=2)])
+    for late in LOOK_AHEADS:
+        contract = export_piano(network, card, "0" * 64, clips, path, look_ahead=late)
+        assert (contract.delay_steps, contract.threshold) == (late, 0.55)
+        run, delay = of_file(path)
+        assert delay == late
+        fresh = strips(seed=3)
+        np.testing.assert_allclose(run(fresh, 0), of_network(network, late)(fresh, 0), atol=1e-5)
+
+
+def test_a_file_that_does_not_do_what_the_network_does_is_not_written(
+    network, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("exporters.audeo.SURPRISE", 0.01)
+    card = Card(system=SYSTEM, network=network_facts(SMALL))
+    with pytest.raises(ModelError, match="differs from the full run"):
+        export_piano(network, card, "0" * 64, strips()[None], tmp_path / "piano.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_for_something_else_is_no_piano_network() -> None:
+    from pathlib import Path
+
+    zoo = Path(__file__).parents[3] / "models" / "zoo"
+    assert StreamingSession(zoo / "lorenz-stndt.onnx", "cpu").contract.name
+    with pytest.raises(ConfigError, match="not keys of a piano"):
+        of_file(zoo / "lorenz-stndt.onnx")
+
+
+def blinking(seed: int) -> Stored:
+    """A clip in which a key that goes down turns dark: what any network can learn."""
+    random = np.random.default_rng(seed)
+    shown = np.full((45, 56, 240, 3), 200, np.uint8)
+    presses = []
+    for number, white in enumerate(random.permutation(np.arange(2, 18))[:5]):
+        begin, end = 6 + 7 * number, 12 + 7 * number
+        shown[begin:end, 4:44, 12 * white + 1 : 12 * white + 11] = 60
+        pitch = (36, 38, 40, 41, 43, 45, 47)[white % 7] + 12 * (white // 7)
+        presses.append([pitch, begin / 30 - 0.001, end / 30 - 0.001, 64, 1, 0.03, 0.03])
+    return Stored(shown, np.arange(45) / 30, np.array(presses), 9, 12.0, 26.0)
+
+
+def test_a_network_learns_to_see_keys_go_down_and_its_notes_are_scored(tmp_path) -> None:
+    clips = [blinking(seed) for seed in range(6)]
+    torch.manual_seed(0)
+    settings = TrainingSettings(updates=120, batch=2, crop_frames=24, rate=6e-3, averaged_over=20.0)
+    losses: list[float] = []
+    network = fit(
+        PianoNetwork(PianoConfig((8, 12, 12), 24, 24)),
+        lambda i: clips[i % len(clips)],
+        settings,
+        lambda update, loss: losses.append(loss),
+        Checkpoint(tmp_path / "c.pt", every=60),
+    )
+    assert np.mean(losses[-10:]) < 0.3 * np.mean(losses[:10])
+    others = [blinking(seed) for seed in (11, 12)]
+    begin = best_threshold(others, of_network(network))
+    scores = tally(others, of_network(network), begin)
+    assert scores.tight.true == 10
+    assert scores.tight.f1 > 0.8
+    assert sum(s.true for s in scores.apart["colour"].values()) == 10
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tmp_path) -> None:
+    clips = [blinking(seed) for seed in range(3)]
+    settings = TrainingSettings(updates=6, batch=1, crop_frames=8)
+
+    def train(checkpoint: Checkpoint | None, stop_at: int | None) -> PianoNetwork:
+        torch.manual_seed(0)
+
+        def on_progress(update: int, loss: float) -> None:
+            if update == stop_at:
+                raise KeyboardInterrupt
+
+        return fit(PianoNetwork(SMALL), lambda i: clips[i % 3], settings, on_progress, checkpoint)
+
+    whole = train(None, None)
+    kept = Checkpoint(tmp_path / "c.pt", every=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(kept, 4)
+    resumed = train(kept, None)
+    for one, two in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_trained_network_comes_back_from_its_folder(network, tmp_path) -> None:
+    card = Card(system=SYSTEM, network=network_facts(SMALL), threshold=0.6)
+    save_trained(tmp_path / "t", Trained(network, card))
+    back = load_trained(tmp_path / "t")
+    assert back.card == card
+    fresh = strips(4)
+    torch.testing.assert_close(run_through(back.network, fresh), run_through(network, fresh))
