@@ -27,6 +27,7 @@ class Sensor:
         shrink = look.px_per_white / scale
         self.size = (max(8, round(width * shrink)), max(8, round(height * shrink * slant)))
         self._shown: Frame | None = None
+        self._before: Any = None
         w, h = self.size
         # Fresh noise for each picture is slow to draw; a window into a large one does as well.
         self._noise = rng.normal(0, look.noise, (h + 64, w + 64, 3)).astype(np.float32)
@@ -39,8 +40,12 @@ class Sensor:
             small = cv2.GaussianBlur(small, (0, 0), look.blur_px)
         if look.sharpen:
             small += look.sharpen * (small - cv2.GaussianBlur(small, (0, 0), 1.2))
+        if look.blend and self._before is not None:
+            # Codecs with frames between others mix neighbours.
+            small = (1 - look.blend) * small + look.blend * self._before
+        self._before = small
         top, left = rng.integers(0, 64, 2)
-        small += self._noise[top : top + self.size[1], left : left + self.size[0]]
+        small = small + self._noise[top : top + self.size[1], left : left + self.size[0]]
         frame = np.clip(small, 0, 255).astype(np.uint8)
         quality = [cv2.IMWRITE_JPEG_QUALITY, look.jpeg_quality]
         frame = cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR)

@@ -64,7 +64,7 @@ def _move(
     middle = np.stack([middle_u, reach], axis=1)
 
     tips = np.empty((len(times_s), 5, 3))
-    hover = rng.uniform(0.15, 0.9, 5)
+    hover = look.hover * rng.uniform(0.4, 1.3, 5)
     jitter = np.cumsum(rng.normal(0, 0.02, (len(times_s), 5, 3)), axis=0)
     jitter = np.tanh(jitter - jitter.mean(axis=0)) * np.array([0.25, 0.3, 0.15])
     tips[..., 0] = middle_u[:, None] + tip_u + jitter[..., 0]
@@ -73,7 +73,16 @@ def _move(
     tips[..., 2] = over + hover + jitter[..., 2]
     for press, finger in zip(presses, fingers, strict=True):
         _press(rng, press, times_s, look, tip=tips[:, finger], natural_y=reach + tip_y[finger])
+    for at_s in times_s[0] + np.cumsum(rng.exponential(1 / max(look.feints, 1e-3), 20)):
+        _feint(rng, times_s, tips[:, int(rng.integers(5))], float(at_s))
     return HandMotion(side, tips, middle)
+
+
+def _feint(rng: Random, times_s: Floats, tip: Floats, at_s: float) -> None:
+    """Move a fingertip (T, 3) as if to play, and back, without touching a key."""
+    share = np.clip(1 - np.abs(times_s - at_s) / rng.uniform(0.05, 0.2), 0, 1)[:, None]
+    tip += share * rng.normal(0, [0.25, 0.5, 0.1])
+    tip[:, 2] = np.maximum(tip[:, 2], 0.1)
 
 
 def _press(

@@ -47,6 +47,11 @@ class Look:
     black_depth: float
     black_slope: float
     black_taper: float
+    # What pressing does besides moving a key: its face in shade, a black one less glossy in front,
+    # more of the slip in front of a white one.
+    press_shade: float
+    press_gloss: float
+    press_front: float
     # Light.
     gain: float
     tint: Colour
@@ -63,6 +68,8 @@ class Look:
     finger_width: float
     hand_size: float
     finger_shade: float
+    hover: float
+    feints: float
     sleeve: Colour | None
     # Camera.
     camera_u: float
@@ -76,6 +83,7 @@ class Look:
     sharpen: float
     held_blocks: float
     exposure_share: float
+    blend: float
 
 
 def draw_look(rng: Random, family: str) -> Look:
@@ -95,6 +103,10 @@ def _grey(rng: Random, low: float, high: float, tint: float = 6.0) -> Colour:
 
 def _any_look(rng: Random) -> Look:
     u = rng.uniform
+
+    def sometimes(chance: float, most: float) -> float:
+        return float(u(0, most)) if rng.random() < chance else 0.0
+
     height = float(np.exp(u(np.log(22), np.log(85))))
     tilt = u(-0.08, 0.6) if rng.random() < 0.5 else u(-0.1, 0.12)
     skin = np.array(SKINS[int(rng.integers(len(SKINS)))], float)
@@ -102,17 +114,20 @@ def _any_look(rng: Random) -> Look:
     return Look(
         white=_grey(rng, 215, 250, 4), white_spread=float(abs(rng.normal(0, 2))),
         black=_grey(rng, 8, 55, 3), sheen=u(0, 50), gap=_grey(rng, 40, 165),
-        gap_width=u(0.025, 0.09), wall=u(0.2, 0.8), front_face=u(0.35, 0.95),
+        gap_width=u(0.025, 0.09), wall=u(0.12, 0.75), front_face=u(0.35, 0.95),
         slip=_grey(rng, 5, 80), case=_grey(rng, 5, 120, 12), floor=_grey(rng, 15, 190, 20),
         floor_texture=u(0, 25), white_length=u(6.15, 6.5), white_depth=u(0.34, 0.5),
         black_width=u(0.5, 0.62), black_length=u(3.85, 4.2), black_height=u(0.42, 0.56),
         black_depth=u(0.28, 0.42), black_slope=u(0.15, 0.5), black_taper=u(0, 0.08),
+        press_shade=sometimes(0.5, 0.08), press_gloss=sometimes(0.6, 0.5),
+        press_front=sometimes(0.3, 0.2),
         gain=u(0.75, 1.25), tint=np.clip(1 + rng.normal(0, 0.05, 3), 0.8, 1.2),
         gradient_u=rng.normal(0, 0.1), gradient_y=rng.normal(0, 0.1), blotches=u(0, 0.08),
         drift=abs(rng.normal(0, 0.02)), shadow_u=rng.normal(0, 0.5), shadow_y=rng.normal(-0.2, 0.5),
         shadow_strength=u(0.05, 0.55), shadow_softness=u(0.15, 1.0),
         skin=np.clip(skin * u(0.75, 1.1) + rng.normal(0, 5, 3), 0, 255),
-        finger_width=u(0.6, 0.98), hand_size=u(0.85, 1.15), finger_shade=u(0.6, 0.92),
+        finger_width=u(0.6, 0.98), hand_size=u(0.85, 1.15), finger_shade=u(0.6, 0.97),
+        hover=float(np.exp(u(np.log(0.08), np.log(0.9)))), feints=sometimes(0.5, 0.6),
         sleeve=_grey(rng, 10, 230, 30) if rng.random() < 0.5 else None,
         camera_u=float(rng.normal(26, 6)), camera_y=3.5 + height * np.tan(tilt),
         camera_height=height, px_per_white=px,
@@ -120,7 +135,7 @@ def _any_look(rng: Random) -> Look:
         blur_px=u(0.0, 0.9), noise=float(np.exp(u(np.log(0.3), np.log(5)))),
         jpeg_quality=int(rng.integers(25, 96)), sharpen=u(0, 1.0) if rng.random() < 0.4 else 0.0,
         held_blocks=u(0, 3.0) if rng.random() < 0.5 else 0.0,
-        exposure_share=u(0.2, 0.9) if rng.random() < 0.4 else 0.0,
+        exposure_share=u(0.2, 0.9) if rng.random() < 0.4 else 0.0, blend=sometimes(0.35, 0.4),
     )  # fmt: skip
 
 
@@ -142,7 +157,7 @@ def _bright(rng: Random, look: Look) -> Look:
     """Whites burnt out, as by a camera that exposes for the dark room around."""
     return replace(
         look, gain=float(rng.uniform(1.15, 1.75)), gap=_grey(rng, 120, 215, 4),
-        gap_width=float(rng.uniform(0.015, 0.06)), wall=float(rng.uniform(0.12, 0.6)),
+        gap_width=float(rng.uniform(0.015, 0.06)), wall=float(rng.uniform(0.05, 0.5)),
         gradient_u=look.gradient_u / 2, gradient_y=look.gradient_y / 2,
     )  # fmt: skip
 

@@ -87,6 +87,9 @@ class Scene:
             coarse, (self.width, self.height), interpolation=self._cv2.INTER_CUBIC
         )
         light = look.gain * (1 + look.gradient_u * u + look.gradient_y * y[:, None] + blotches)
+        # The case throws a shadow on the far ends of the keys.
+        far = (np.arange(self.height) / self.scale + FAR_Y) / 0.35
+        light = light * np.interp(far, [0, 1], [rng.uniform(0.3, 0.95), 1])[:, None]
         return np.asarray(light[..., None] * look.tint, np.float32)
 
     def _draw_still(self, rng: Random) -> Frame:
@@ -105,9 +108,6 @@ class Scene:
             u = CENTRES_U[key] - 0.5
             if self.left - 1 < u < self.right:
                 self._white(image, int(key), np.zeros(KEYS))
-        shade = rng.uniform(0.3, 0.9)
-        far = image[round(-FAR_Y * self.scale) :][: round(0.35 * self.scale)]
-        far[:] = (far * np.linspace(shade, 1, len(far))[:, None, None]).astype(np.uint8)
         for key in self._blacks:
             self._black(image, int(key), 0.0)
         return image
@@ -130,8 +130,9 @@ class Scene:
             self._fill(image, _inset(slot, half), white)
             return
         # The opening shows what is under the keys, then the sides of the neighbours.
-        self._fill(image, [(u0, 0, 0), (u0 + 1, 0, 0), (u0 + 1, y1 + 0.3, 0), (u0, y1 + 0.3, 0)],
-                   look.slip * 0.6)  # fmt: skip
+        y2 = y1 + look.press_front
+        under = [(u0, 0, 0), (u0 + 1, 0, 0), (u0 + 1, y2, 0), (u0, y2, 0)]
+        self._fill(image, under, look.slip * 0.6)
         for edge, other in ((u0, key - 1), (u0 + 1, key + 1)):
             beside = other if 0 <= other < KEYS and not IS_BLACK[other] else (
                 other - 1 if other < key else other + 1)  # fmt: skip
@@ -144,7 +145,7 @@ class Scene:
         face = [(u0 + half, 0, ends[0]), (u0 + 1 - half, 0, ends[0]),
                 (u0 + 1 - half, y1, ends[1]), (u0 + half, y1, ends[1])]  # fmt: skip
         # Lower, and in the shade of its neighbours.
-        self._clipped(image, face, u0, u0 + 1, white * (1 - 0.06 * down))
+        self._clipped(image, face, u0, u0 + 1, white * (1 - look.press_shade * down))
 
     def _clipped(self, image: Frame, face: Any, left: float, right: float, colour: Any) -> None:
         """Fill a face, of which only what lies between two lines of the plane is seen."""
@@ -177,7 +178,7 @@ class Scene:
                        side + (12 if s < 0 else 0))  # fmt: skip
         slope = [(u - half, y1, base), (u + half, y1, base), (u + top, y_top, z1),
                  (u - top, y_top, z1)]  # fmt: skip
-        self._fill(image, slope, colour + look.sheen * (0.9 - 0.5 * down))
+        self._fill(image, slope, colour + look.sheen * (0.9 - look.press_gloss * down))
         self._fill(image, [(u - top, 0, z0), (u + top, 0, z0), (u + top, y_top, z1),
                            (u - top, y_top, z1)], colour + 0.25 * look.sheen)  # fmt: skip
 

@@ -24,7 +24,7 @@ def still(press: Press, family: str = "digital") -> Clip:
     look = replace(
         look, noise=0.0, drift=0.0, held_blocks=0.0, jpeg_quality=98, px_per_white=20.0,
         camera_u=10.0, camera_height=40.0, camera_y=3.0, blur_px=0.0, rate_hz=30.0, gain=1.0,
-        wall=0.3, exposure_share=0.0, gradient_u=0.0, gradient_y=0.0,
+        wall=0.3, exposure_share=0.0, blend=0.0, gradient_u=0.0, gradient_y=0.0,
     )  # fmt: skip
     return render(rng, look, [press], left=26, right=40, length_s=1.0)
 
