@@ -15,6 +15,8 @@ SYSTEMS = {
     "kalman": "models.commands.evaluate_rates:evaluate",
     "mlp": "models.commands.evaluate_rates:evaluate",
     "sesar": "models.commands.evaluate_actions:evaluate",
+    "notes": "models.commands.evaluate_notes:evaluate_notes",
+    "sound": "models.commands.evaluate_notes:evaluate_sound",
 }
 
 
