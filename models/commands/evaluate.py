@@ -16,6 +16,8 @@ SYSTEMS = {
     "mlp": "models.commands.evaluate_rates:evaluate",
     "sesar": "models.commands.evaluate_actions:evaluate",
     "audeo": "models.commands.evaluate_piano:evaluate",
+    "notes": "models.commands.evaluate_notes:evaluate_notes",
+    "sound": "models.commands.evaluate_notes:evaluate_sound",
 }
 
 

@@ -1,4 +1,4 @@
-"""`innervate fetch`: public data sets from the DANDI archive."""
+"""`innervate fetch`: public data sets from the DANDI archive, and a model that is not shipped."""
 
 from __future__ import annotations
 
@@ -20,32 +20,53 @@ from rich.progress import (
 from rich.table import Table
 
 from stream.errors import ConfigError
+from stream.music import basic_pitch
 from stream.spikes.fetching import DATA_SETS, SERVER, fetch_asset, find_data_set, list_assets
 
 
 def fetch(
     name: Annotated[
-        str, typer.Argument(help="Data set, such as mc_maze; --list shows all.", show_default=False)
+        str,
+        typer.Argument(
+            help="Data set, such as mc_maze, or model; --list shows all.", show_default=False
+        ),
     ] = "",
     *,
-    to: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("data"),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the files; data without it, for a model the user's cache.",
+            show_default=False,
+        ),
+    ] = None,
     show: Annotated[
         bool,
         typer.Option("--list", help="List the data sets, or the files of NAME, and fetch nothing."),
     ] = False,
     server: Annotated[str, typer.Option(help="Interface of the archive.")] = SERVER,
 ) -> None:
-    """Download a data set of the Neural Latents Benchmark; resumes and verifies."""
+    """Download a data set of the Neural Latents Benchmark, or a model; resumes and verifies."""
     console = Console()
     if not name:
         if not show:
-            raise ConfigError(f"which data set? There are {', '.join(DATA_SETS)}.")
+            raise ConfigError(
+                f"which data set? There are {', '.join(DATA_SETS)}, and the model"
+                f" {basic_pitch.NAME}."
+            )
         table = Table(title="Neural Latents Benchmark 2021", title_justify="left")
         for column in ("name", "DANDI", "what"):
             table.add_column(column)
         for data in DATA_SETS.values():
             table.add_row(data.name, data.dandiset, data.what)
         console.print(table)
+        console.print(f"{basic_pitch.NAME} {basic_pitch.VERSION}: {basic_pitch.WHAT}")
+        return
+    if name == basic_pitch.NAME:
+        if show:
+            console.print(f"{basic_pitch.NAME} {basic_pitch.VERSION}: {basic_pitch.WHAT}")
+            return
+        path = basic_pitch.fetch_model(to or basic_pitch.cache_folder())
+        console.print(f"{escape(str(path))}: sha256 verified", soft_wrap=True)
         return
     data = find_data_set(name)
     assets = list_assets(data, server)
@@ -58,7 +79,7 @@ def fetch(
             table.add_row(escape(asset.path), f"{asset.size:,}", asset.sha256 or "not stated")
         console.print(table)
         return
-    folder = to / data.name
+    folder = (to or Path("data")) / data.name
     with Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         TimeRemainingColumn(), console=console,
