@@ -32,7 +32,7 @@ _HELP = {
     "nodes": "List the nodes there are, with their settings.",
     "inspect": "Show the card of a model file.",
     "recover": "Make a valid NWB file of what a killed run had recorded.",
-    "fetch": "Download a public data set.",
+    "fetch": "Download a public data set, or a model.",
     "bench": "Measure latency, cost and accuracy on this machine.",
     "doctor": "Say what this machine has, lacks and how well it keeps time.",
     "schema": "Print the JSON Schema of pipeline files, for editors.",
