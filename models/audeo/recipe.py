@@ -9,17 +9,21 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
 from models.audeo.evaluation import best_threshold, of_network, tally
 from models.audeo.network import PianoConfig, PianoNetwork
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
-from models.audeo.trained import SYSTEM, Card, Trained, network_facts, save_trained
+from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
-from models.trained_folder import claim_folder
+from models.trained_folder import WEIGHTS, claim_folder
+from stream.files import file_sha256
 
+_KEPT = 300
 _VALIDATION = 1_000_000
 """Added to the seeds of clips that no network learns from."""
 
@@ -72,6 +76,8 @@ def train_piano(
     *,
     clips: Path,
     workers: int = 1,
+    start: Path | None = None,
+    collected: Sequence[Path] = (),
     resume: bool = False,
     on_progress: Report = lambda stage, done, total, loss: None,
 ) -> Trained:
@@ -83,13 +89,30 @@ def train_piano(
         Folder for rendered clips, which other trainings can use too.
     workers
         Processes that render.
+    start
+        Folder of a trained network to go on from.
+    collected
+        Sets of `innervate collect`; every other clip then comes from them.
 
     Raises
     ------
     ConfigError
         The folder is in use or of another recipe.
+    ModelError
+        There is no trained network to go on from.
+    RecordingError
+        A set cannot be read.
     """
-    claim_folder(folder, {"recipe": asdict(recipe)}, resume=resume)
+    network = PianoNetwork(recipe.network)
+    if start is not None:
+        network = load_trained(start).network
+    own = [clip for path in collected for clip in collected_clips(path)]
+    about = {
+        "recipe": asdict(recipe),
+        "start": None if start is None else file_sha256(start / WEIGHTS),
+        "collected": [path.name for path in collected],
+    }
+    claim_folder(folder, about, resume=resume)
     began = time.monotonic()
 
     def rendered(seeds: Sequence[int], stage: str) -> list[Path]:
@@ -102,22 +125,34 @@ def train_piano(
     validation = rendered(
         range(_VALIDATION, _VALIDATION + recipe.validation_clips), "rendering others"
     )
-    load = lru_cache(maxsize=None)(load_clip)
+    load = lru_cache(_KEPT)(load_clip)
+
+    def clip(i: int) -> Stored:
+        if own and i % 2:
+            return own[(i // 2) % len(own)]
+        return load(training[i // 2 % len(training)])
+
     network = fit(
-        PianoNetwork(recipe.network),
-        lambda i: load(training[i % len(training)]),
+        network,
+        clip,
         recipe.training,
         lambda update, loss: on_progress("training", update, recipe.training.updates, loss),
         Checkpoint(folder / "checkpoint.pt"),
     )
     others = [load(path) for path in validation]
-    trained = Trained(network, _card(network, recipe, others, time.monotonic() - began))
+    trained = Trained(network, _card(network, recipe, others, about, time.monotonic() - began))
     save_trained(folder, trained)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return trained
 
 
-def _card(network: PianoNetwork, recipe: Recipe, others: list[Stored], took_s: float) -> Card:
+def _card(
+    network: PianoNetwork,
+    recipe: Recipe,
+    others: list[Stored],
+    about: dict[str, Any],
+    took_s: float,
+) -> Card:
     threshold, scores = judged(network, others)
     return Card(
         system=SYSTEM,
@@ -126,9 +161,10 @@ def _card(network: PianoNetwork, recipe: Recipe, others: list[Stored], took_s: f
         trained_on={
             "name": "renderings",
             "clips": recipe.clips,
+            "collected": about["collected"],
             "licence": "rendered by this project; scores of the music21 corpus",
         },
-        training={**asdict(recipe.training), "took_s": round(took_s, 1)},
+        training={**asdict(recipe.training), "start": about["start"], "took_s": round(took_s, 1)},
         scores=scores,
         versions={"innervate": version("innervate"), "torch": str(torch.__version__)},
     )

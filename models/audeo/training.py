@@ -75,7 +75,7 @@ def labels_of(presses: NDArray[np.float64], times_s: NDArray[np.float64]) -> Lab
         frame[a:end, key] = 1
         frame[min(began, a) : a, key] = -1
         frame[end:risen, key] = -1
-        if a < len(times_s):
+        if bottom > times_s[0] - travel and a < len(times_s):
             onset[a : a + 2, key] = 1
             velocity[a : a + 2, key] = force / 127
             if a and onset[a - 1, key] == 0:

@@ -26,15 +26,26 @@ def train(
     ] = None,
     clips: Annotated[int | None, typer.Option(min=1, help="Clips of 3 s to render.")] = None,
     updates: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    finetune: Annotated[
+        Path | None, typer.Option(help="Folder of a trained network to go on from.")
+    ] = None,
+    collected: Annotated[
+        list[Path] | None, typer.Option(help="Set of `innervate collect`; may be given again.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
 ) -> None:
-    """Train the live piano network on rendered keyboards and hands."""
+    """Train the live piano network on rendered keyboards and hands, and on sets of your own.
+
+    With --finetune it goes on from a trained network, for fewer updates at a lower rate.
+    """
     torch.set_num_threads(threads)
     recipe = Recipe()
     recipe = replace(recipe, training=replace(recipe.training, seed=seed))
+    if finetune is not None:
+        recipe = replace(recipe, training=replace(recipe.training, updates=400, rate=5e-4))
     if clips is not None:
         recipe = replace(recipe, clips=clips)
     if updates is not None:
@@ -54,7 +65,8 @@ def train(
             bar.update(tasks[stage], completed=done, loss=text)
 
         trained = train_piano(
-            recipe, out, clips=rendered or out / "rendered", workers=workers, resume=resume,
+            recipe, out, clips=rendered or out / "rendered", workers=workers, start=finetune,
+            collected=collected or (), resume=resume,
             on_progress=show,
         )  # fmt: skip
     card = trained.card

@@ -98,3 +98,10 @@ def test_a_clip_to_measure_on_shows_all_keys_and_plays_a_score() -> None:
     clip = make_held_out(0, [Score("s", 50.0, notes)], UNSEEN_FAMILY)
     assert clip.strips.shape == (240, 56, 624, 3)
     assert len(clip.presses) >= 5
+
+
+def test_a_key_that_is_down_already_has_no_onset() -> None:
+    labels = labels_of(np.array([[76, 0.31, 0.7, 64, 1, 0.06, 0.06]]), 0.5 + np.arange(30) / 30)
+    key = 76 - LOWEST_PITCH
+    assert not (labels.onset[:, key] == 1).any()
+    assert labels.frame[0, key] == 1
