@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 from stream.errors import ConfigError
 from stream.music.fitting import (
     DEPTHS,
+    INNER,
     PER_WHITE,
-    Bars,
+    SUPPORTED,
     Fit,
     Pyramid,
     blacks_between,
     fit_seed,
-    grow,
     look,
     refit,
 )
@@ -38,90 +39,131 @@ WHITE_NAMES = tuple(name for name in KEY_NAMES if "#" not in name)
 SURE = 0.5
 """Confidence from which a keyboard counts as found."""
 
-_LEAST_BLACKS = 9
-_FRONT_Z = 1.55
+FRONT_Z = 1.55
+"""z of the front ends of whites on most pianos, where blacks are from 0 to 1."""
+
+FEWEST_KEYS = 20
+_ANGLES = 3
+_SEEDS = 10
 
 
-class Found(NamedTuple):
-    """What was found in a picture.
+class Keyboard(NamedTuple):
+    """A keyboard that a picture shows, or seems to show.
 
     Attributes
     ----------
-    grid
-        Where the keys are, in pixels of the picture; NaN if there is no keyboard.
+    plane
+        Where its keys lie in the picture that it was found in, at the scale of `to_work`.
+    front
+        z of the front ends of the whites; blacks are from 0 to 1.
+    first, whites
+        u of the left line of its first white key, and how many there are.
+    lowest
+        Which of the 52 white keys of a piano the first one is.
     confidence
         0 to 1; a keyboard from `SURE` on.
     octave
         How it is known which octave is which: `seen` by an end of the keyboard, `given` by the
-        settings, or `assumed`: middle C is near the middle. Empty if there is no keyboard.
+        settings, or `assumed`: middle C is near the middle.
     keys
         How many keys the keyboard seems to have.
     reason
         What speaks against it, where it is not sure; else empty.
+    length
+        Of what is seen of it, in pixels of that scale.
     """
 
-    grid: KeyGrid
+    plane: Plane
+    front: float
+    first: int
+    whites: int
+    lowest: int
     confidence: float
     octave: str
     keys: int
     reason: str = ""
+    length: float = 0.0
 
+    def grid(self, height: int, width: int) -> KeyGrid:
+        """Return the grid in pixels of a picture of that size.
 
-def nothing(reason: str) -> Found:
-    """Return what is found where there is no keyboard."""
-    return Found(no_grid(), 0.0, "", 0, reason)
-
-
-class _Candidate(NamedTuple):
-    """A keyboard that a picture may show."""
-
-    plane: Plane
-    levels: tuple[float, float, float]
-    first: int  # u of the left line
-    whites: int
-    lowest: int  # index of the lowest white among the 52
-    confidence: float
-    octave: str
-    keys: int
-    reason: str
-    size: float
-    seen: float = 0.0
+        Lines that are more than half a white key outside of it are left out.
+        """
+        grid = no_grid()
+        lines = np.arange(self.whites + 1)
+        at = self.plane.pixels(
+            self.first + lines[None, :], np.array([0.0, 1.0, self.front])[:, None]
+        )
+        scale = max(height, width) / WORK_PX
+        # Pixel centres of the smaller picture lie at other places.
+        at = (at + 0.5) * scale - 0.5
+        step = np.gradient(at[1], axis=0)
+        reach = np.linalg.norm(step, axis=1) / 2
+        x, y = at[1, :, 0], at[1, :, 1]
+        there = (x > -reach) & (x < width + reach) & (y > -reach) & (y < height + reach)
+        columns = self.lowest + lines
+        there &= (columns >= 0) & (columns <= WHITES) & np.isfinite(at).all(axis=(0, 2))
+        grid[:, columns[there]] = at[:, there]
+        return grid
 
 
 def find_keyboard(
-    picture: Frame, *, keys: int | None = None, lowest: str | None = None
-) -> Found:
-    """Find the keyboard in a picture: uint8 (height, width, 3), or (height, width) if it is grey.
+    work: Floats,
+    keys: int | None = None,
+    lowest: str | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> Keyboard | None:
+    """Find the keyboard in a picture as `to_work` makes it; None if there is no trace of one.
 
-    `keys` is how many the keyboard has, if known, `lowest` the name of the first white key in view
-    from the player's left. Of several keyboards the one that is largest is taken.
-
-    Raises
-    ------
-    ConfigError
-        There is no keyboard of that many keys, or no white key of that name.
+    `keys` is how many keys the keyboard has, if known. `lowest` is the name of its lowest key, or,
+    without `keys`, of the first white key in view from the player's left. Of several keyboards the
+    one that is largest is taken. It is to be believed only if its confidence is `SURE` or more.
+    `alive` is called every few milliseconds of the half second or so that this takes.
     """
-    check_layout(keys, lowest)
-    grey, scale = to_grey(picture)
-    if min(grey.shape) < 32:
-        return nothing("the picture is too small")
-    work = _scaled(grey, WORK_PX / max(grey.shape))
-    back = max(grey.shape) / WORK_PX / scale
-    pyramid = Pyramid(work)
-    candidates: list[_Candidate] = []
-    angles = likely_angles(work, 3)
-    for seed in find_seeds(work, angles)[:10]:
-        if any(_explains(candidate, seed) for candidate in candidates):
+    pyramid = Pyramid(work, alive)
+    found: list[Keyboard] = []
+    for seed in find_seeds(work, likely_angles(work, _ANGLES), alive)[:_SEEDS]:
+        if any(_explains(keyboard, seed) for keyboard in found):
             continue
         fit = fit_seed(pyramid, plane_of_line(seed.x, seed.y, seed.dx, seed.dy))
-        if fit is not None:
-            candidates.append(_judge(pyramid, fit, keys, lowest))
-    if not candidates:
-        return nothing("nothing in the picture has the pattern of black keys")
-    best = max(candidates, key=lambda c: (c.confidence >= SURE, c.size * c.confidence))
-    return Found(
-        _grid(best, pyramid, back), best.confidence, best.octave, best.keys, best.reason
+        keyboard = _judge(pyramid, fit, keys, lowest) if fit is not None else None
+        if keyboard is not None:
+            found.append(keyboard)
+    return max(
+        found, key=lambda k: (k.confidence >= SURE, k.length * k.confidence), default=None
     )
+
+
+def keyboard_at(
+    work: Floats, corners: Sequence[tuple[float, float]], keys: int, lowest: str
+) -> Keyboard:
+    """Return the keyboard between four corners of the keys, in pixels of `work`.
+
+    The corners are the far left, far right, near right and near left one, as the player sees them.
+    The picture tells how sure it is, and the plane is moved to where it shows the blacks, if it
+    does.
+    """
+    start = WHITE_NAMES.index(lowest)
+    whites = whites_of(keys, lowest)
+    first = start + 5
+    cv2 = load_cv2("Finding a keyboard")
+    at = np.array(
+        [(first, 0), (first + whites, 0), (first + whites, FRONT_Z), (first, FRONT_Z)], np.float32
+    )
+    plane = Plane(np.float64(cv2.getPerspectiveTransform(at, np.array(corners, np.float32))))
+    if plane.homography[2] @ np.array([first, 0, 1.0]) < 0:
+        plane = Plane(-plane.homography)
+    pyramid = Pyramid(work)
+    u = blacks_between(first, first + whites)
+    moved = refit(pyramid, Fit(plane, first, first + whites, 1.0)).plane
+    before, after = (
+        float(np.mean(look(pyramid, p, u, DEPTHS, INNER).support > SUPPORTED))
+        for p in (plane, moved)
+    )
+    if after > max(before, 0.5):
+        plane, before = moved, after
+    reason = "" if before > 0.5 else "the picture shows no black keys between these corners"
+    return Keyboard(plane, FRONT_Z, first, whites, start, before, "given", keys, reason)
 
 
 def check_layout(keys: int | None, lowest: str | None) -> None:
@@ -130,43 +172,53 @@ def check_layout(keys: int | None, lowest: str | None) -> None:
     Raises
     ------
     ConfigError
-        There is no keyboard of that many keys, or no white key of that name.
+        There is no keyboard of that many keys, no white key of that name, or none so high.
     """
-    if keys is not None and keys not in SIZES:
-        raise ConfigError(
-            f"keys: a keyboard of {keys} keys is not known; there are"
-            f" {', '.join(map(str, SIZES))}. For another, name the first white key in view with"
-            " 'lowest'."
-        )
     if lowest is not None and lowest not in WHITE_NAMES:
         raise ConfigError(
             f"lowest: '{lowest}' is no white key; these are named {WHITE_NAMES[0]} to"
-            f" {WHITE_NAMES[-1]}, middle C is C4."
+            f" {WHITE_NAMES[-1]}, and middle C is C4."
+        )
+    if keys is None:
+        return
+    if lowest is None and keys not in SIZES:
+        raise ConfigError(
+            f"keys: which key a keyboard of {keys} keys begins with is not known, only for"
+            f" {', '.join(map(str, SIZES))}; name it with 'lowest'."
+        )
+    name = lowest or SIZES[keys]
+    if not FEWEST_KEYS <= keys <= len(KEY_NAMES) - KEY_NAMES.index(name):
+        raise ConfigError(
+            f"keys: {keys} keys from {name} on are not on a piano, which ends at {KEY_NAMES[-1]};"
+            f" at least {FEWEST_KEYS} are needed to tell a keyboard."
         )
 
 
-def to_grey(picture: Frame) -> tuple[Floats, float]:
-    """Return the brightness (h, w) of a picture, made smaller if it is large, and the scale."""
-    # Light of one colour falls on keys too: the brightest channel tells white from black.
-    grey = picture if picture.ndim == 2 else picture.max(axis=2)
-    scale = min(1.0, 1920 / max(grey.shape))
-    values: Floats = grey.astype(np.float32)
-    return (_scaled(values, scale) if scale < 1 else values), scale
+def whites_of(keys: int, lowest: str) -> int:
+    """Return how many of so many keys from one on are white."""
+    start = KEY_NAMES.index(lowest)
+    return sum("#" not in name for name in KEY_NAMES[start : start + keys])
 
 
-def _scaled(grey: Floats, scale: float) -> Floats:
+def to_work(picture: Frame) -> Floats:
+    """Return the brightness of a picture, 0 to 255, its longer side `WORK_PX`.
+
+    `picture` is uint8 (height, width, 3), or (height, width) if it is grey.
+    """
     cv2 = load_cv2("Finding a keyboard")
-    height, width = (max(1, round(size * scale)) for size in grey.shape)
+    scale = WORK_PX / max(picture.shape[:2])
+    height, width = (max(1, round(size * scale)) for size in picture.shape[:2])
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    scaled: Floats = cv2.resize(grey, (width, height), interpolation=how)
-    return scaled
+    small = cv2.resize(picture, (width, height), interpolation=how)
+    # Light of one colour falls on keys too: the brightest channel tells white from black.
+    grey = small if small.ndim == 2 else small.max(axis=2)
+    return np.asarray(grey, np.float32)
 
 
-def _explains(candidate: _Candidate, seed: Seed) -> bool:
-    """Tell whether a seed lies on the keys of a candidate."""
-    u = np.array([candidate.first, candidate.first + candidate.whites])
-    far, _, front = candidate.levels
-    corners = candidate.plane.pixels(u[:, None], np.array([far - 0.2, front + 0.2])[None])
+def _explains(keyboard: Keyboard, seed: Seed) -> bool:
+    """Tell whether a seed lies on the keys of a keyboard."""
+    u = np.array([keyboard.first, keyboard.first + keyboard.whites])
+    corners = keyboard.plane.pixels(u[:, None], np.array([-0.2, keyboard.front + 0.2])[None])
     if not np.isfinite(corners).all():
         return False
     cv2 = load_cv2("Finding a keyboard")
@@ -175,50 +227,47 @@ def _explains(candidate: _Candidate, seed: Seed) -> bool:
     return bool(cv2.pointPolygonTest(polygon, middle, False) >= 0)
 
 
-def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> _Candidate:
-    plane, near, far_side = _orient(pyramid, fit)
-    low, high = (fit.low, fit.high) if plane is fit.plane else (3 - fit.high, 3 - fit.low)
-    plane, low, high, misfit = refit(pyramid, Fit(plane, low, high, fit.misfit))
-    u_seen = _in_picture(pyramid, plane, (low + high) / 2)
+def _judge(
+    pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None
+) -> Keyboard | None:
+    """Return the keyboard that a fit shows, and how sure that is."""
+    fit, near, far = _orient(pyramid, fit)
+    fit = refit(pyramid, fit)
+    plane = fit.plane
+    u_seen = _in_picture(pyramid, plane, (fit.low + fit.high) / 2)
     u = blacks_between(*u_seen)
-    bars = look(pyramid, plane, u, DEPTHS, _INNER)
-    layout = _layout(u, bars.support, u_seen, keys, lowest, (low, high))
+    if not len(u):
+        return None
+    bars = look(pyramid, plane, u, DEPTHS, INNER)
+    layout = _layout(u, bars.support, u_seen, keys, lowest)
     if layout is None:
-        return _Candidate(
-            plane, (0, 1, _FRONT_Z), int(low), int(high - low), 0, 0.0, "", 0,
-            "no layout of keys fits", 0.0,
-        )
+        return None
     inside = (u > layout.first) & (u < layout.first + layout.whites)
     layout = _cut(layout, u[inside], bars.support[inside])
-    inside = (u > layout.first) & (u < layout.first + layout.whites)
-    front, front_sure = _front(pyramid, plane, low, high)
-    support = np.clip(bars.support, 0, 1)
-    share_in = float(np.mean(support[inside] > 0.6)) if inside.any() else 0.0
-    outside = ~inside & (np.abs(u - layout.first - layout.whites / 2) < layout.whites / 2 + 12)
-    share_out = float((support[outside] > 0.6).sum() / max(5, outside.sum()))
-    between = _between(pyramid, plane, u[inside], bars)
-    count = int((support[inside] > 0.6).sum())
+    last = layout.first + layout.whites
+    inside = (u > layout.first) & (u < last)
+    there = bars.support > SUPPORTED
+    outside = ~inside & (u > layout.first - 12) & (u < last + 12)
     checks = {
-        "too few black keys are seen": _ramp(count, 6, 10),
-        "black keys are missing": _ramp(share_in, 0.45, 0.8),
-        "there are black keys beyond the ends": _ramp(-share_out, -0.5, -0.1),
-        "black keys are not where they should be": _ramp(-misfit, -0.12, -0.06),
-        "there are dark stripes between B and C or E and F": _ramp(-between, -0.7, -0.4),
-        "it is not clear where the player sits": _ramp(near - far_side, 0.1, 0.4),
+        "too few black keys are seen": _ramp(float((there & inside).sum()), 6, 10),
+        "black keys are missing": _ramp(float(there[inside].mean()), 0.45, 0.8),
+        "there are black keys beyond the ends": _ramp(
+            -float((there & outside).sum() / max(5, outside.sum())), -0.5, -0.1
+        ),
+        "black keys are not where they should be": _ramp(-fit.misfit, -0.12, -0.06),
+        "there are dark stripes between B and C or E and F": _ramp(
+            -_between(pyramid, plane, u[inside]), -0.7, -0.4
+        ),
+        "it is not clear where the player sits": _ramp(near - far, 0.1, 0.4),
         "no front of white keys is seen": _ramp(near, 0.3, 0.6),
     }
-    confidence = float(np.prod(list(checks.values())) ** 0.5)
     worst = min(checks, key=lambda name: checks[name])
-    length = np.linalg.norm(
-        np.diff(plane.pixels(np.array([max(low, u_seen[0]), min(high, u_seen[1])]), 0.5), axis=0)
-    )
-    return _Candidate(
-        plane, (0.0, 1.0, front), layout.first, layout.whites, layout.lowest, confidence,
-        layout.octave, layout.keys, worst if checks[worst] < 0.9 else "", float(length),
-    )
-
-
-_INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.85)))
+    ends = plane.pixels(np.array([max(layout.first, u_seen[0]), min(last, u_seen[1])]), 0.5)
+    return Keyboard(
+        plane, _front(pyramid, plane, fit.low, fit.high), layout.first, layout.whites,
+        layout.lowest, float(np.prod(list(checks.values())) ** 0.5), layout.octave, layout.keys,
+        worst if checks[worst] < 0.9 else "", float(np.linalg.norm(ends[1] - ends[0])),
+    )  # fmt: skip
 
 
 def _ramp(value: float, low: float, high: float) -> float:
@@ -243,8 +292,8 @@ def _in_picture(pyramid: Pyramid, plane: Plane, middle: float) -> tuple[int, int
     return int(u[left]), int(u[right])
 
 
-def _orient(pyramid: Pyramid, fit: Fit) -> tuple[Plane, float, float]:
-    """Return the plane with z towards the player, and how white it is beyond both ends of blacks.
+def _orient(pyramid: Pyramid, fit: Fit) -> tuple[Fit, float, float]:
+    """Return the fit with z towards the player, and how white it is beyond both ends of blacks.
 
     On the player's side the whites go on beyond the blacks.
     """
@@ -252,10 +301,10 @@ def _orient(pyramid: Pyramid, fit: Fit) -> tuple[Plane, float, float]:
     near = _whiteness(pyramid, fit.plane, whites, 1.0, 1.0)
     far = _whiteness(pyramid, fit.plane, whites, 0.0, -1.0)
     if near >= far:
-        return fit.plane, near, far
+        return fit, near, far
     # z = 0 to 1 is to be the blacks again.
     turned = fit.plane.turned().moved(np.array([[1, 0, 0], [0, 1, -1], [0, 0, 1.0]]))
-    return turned, far, near
+    return Fit(turned, 3 - fit.high, 3 - fit.low, fit.misfit), far, near
 
 
 def _whiteness(
@@ -277,8 +326,8 @@ def _whiteness(
     return float(((share > 0.65) & (share < 1.8))[known].mean()) if known.any() else 0.0
 
 
-def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[float, float]:
-    """Return the z of the front ends of the whites, and the share of whites that agree."""
+def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> float:
+    """Return the z of the front ends of the whites."""
     whites = np.arange(int(low), int(high))
     z = np.arange(1.0, 2.3, 0.02)
     u = whites[:, None] + np.arange(0.3, 0.75, 0.1)[None]
@@ -289,16 +338,16 @@ def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[flo
     ends = np.where(dark.any(0), z[np.argmax(dark, axis=0)], np.nan)
     ends = ends[np.isfinite(ends)]
     if len(ends) < 4:
-        return _FRONT_Z, 0.0
+        return FRONT_Z
     # Hands hide some: take what most agree on, near where fronts are on most pianos.
     votes = np.exp(-0.5 * ((z[:, None] - ends[None]) / 0.03) ** 2).sum(1)
-    votes = votes * np.exp(-0.5 * ((z - _FRONT_Z) / 0.15) ** 2)
+    votes = votes * np.exp(-0.5 * ((z - FRONT_Z) / 0.15) ** 2)
     best = float(z[np.argmax(votes)])
     close = np.abs(ends - best) < 0.08
-    return float(np.median(ends[close])) if close.any() else best, float(close.mean())
+    return float(np.median(ends[close])) if close.any() else best
 
 
-def _between(pyramid: Pyramid, plane: Plane, u: Doubles, bars: Bars) -> float:
+def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
     """Return how dark it is between E and F and between B and C, as a share of the blacks' depth."""
     if not len(u):
         return 1.0
@@ -307,7 +356,7 @@ def _between(pyramid: Pyramid, plane: Plane, u: Doubles, bars: Bars) -> float:
     lines = lines[(lines > u.min() - 0.1) & (lines < u.max() + 0.1)]
     if not len(lines):
         return 1.0
-    z = DEPTHS[_INNER]
+    z = DEPTHS[INNER]
 
     def mean(at: Doubles, offsets: Doubles) -> Doubles:
         points = at[:, None] + offsets[None]
@@ -336,16 +385,16 @@ def _layout(
     seen: tuple[int, int],
     keys: int | None,
     lowest: str | None,
-    extent: tuple[float, float],
 ) -> _Layout | None:
     """Return which keys these are, from where the pattern stops."""
     evidence = np.clip(support, 0.0, 0.9) - 0.45
     scored: list[tuple[float, int, int, int]] = []  # score, first, whites, keys
-    for number in (keys,) if keys else SIZES:
-        count = _whites_of(number)
-        start = WHITE_NAMES.index(SIZES[number])
+    begin = {number: lowest if keys and lowest else SIZES[number] for number in (keys,) if number}
+    begin = begin or SIZES
+    for number, name in begin.items():
+        count = whites_of(number, name)
         # The names begin with A0, the pattern with C.
-        phase = (start + 5) % 7
+        phase = (WHITE_NAMES.index(name) + 5) % 7
         for first in range(seen[0] - count, seen[1] + 1):
             if first % 7 != phase:
                 continue
@@ -359,7 +408,7 @@ def _layout(
         return None
     scored.sort(reverse=True)
     score, first, count, number = scored[0]
-    if lowest is not None:
+    if lowest is not None and keys is None:
         left = max(first, seen[0])
         index = WHITE_NAMES.index(lowest)
         # The first white key in view of that name's pattern.
@@ -367,7 +416,7 @@ def _layout(
         shown = min(first + count, seen[1]) - left
         return _Layout(left, min(shown, WHITES - index), index, "given", number)
     close = [other for other in scored if other[0] > score - 1.2]
-    starts = {at - WHITE_NAMES.index(SIZES[n]) for _, at, _, n in close}
+    starts = {at - WHITE_NAMES.index(begin[n]) for _, at, _, n in close}
     octave = "seen"
     if len(starts) > 1:
         octave = "assumed"
@@ -376,16 +425,14 @@ def _layout(
         c4 = WHITE_NAMES.index("C4")
         same = [o for o in close if o[3] == number and o[0] > score - 0.3]
         score, first, count, number = min(
-            same, key=lambda o: abs(o[1] - WHITE_NAMES.index(SIZES[o[3]]) + c4 + 0.5 - middle)
+            same, key=lambda o: abs(o[1] - WHITE_NAMES.index(begin[o[3]]) + c4 + 0.5 - middle)
         )
-    if keys:
-        octave = octave if octave == "assumed" else "seen"
-    return _Layout(first, count, WHITE_NAMES.index(SIZES[number]), octave, number)
+    return _Layout(first, count, WHITE_NAMES.index(begin[number]), octave, number)
 
 
 def _cut(layout: _Layout, u: Doubles, support: Floats) -> _Layout:
     """Return the layout without ends that are covered, or beyond the edge of a picture in it."""
-    there = u[support > 0.6]
+    there = u[support > 0.4]
     if not len(there):
         return layout
     first, last = layout.first, layout.first + layout.whites
@@ -397,28 +444,3 @@ def _cut(layout: _Layout, u: Doubles, support: Floats) -> _Layout:
     return replace(
         layout, first=low, whites=high - low, lowest=layout.lowest + low - first
     )
-
-
-def _whites_of(keys: int) -> int:
-    start = KEY_NAMES.index(SIZES[keys])
-    return sum("#" not in name for name in KEY_NAMES[start : start + keys])
-
-
-def _grid(found: _Candidate, pyramid: Pyramid, back: float) -> KeyGrid:
-    """Return the grid in pixels of the picture; lines more than half a key outside are left out."""
-    grid = no_grid()
-    lines = np.arange(found.whites + 1)
-    at = found.plane.pixels(
-        found.first + lines[None, :], np.array(found.levels)[:, None]
-    )
-    width = np.nanmedian(np.linalg.norm(np.diff(at[1], axis=0), axis=-1))
-    x, y = at[1, :, 0], at[1, :, 1]
-    there = (
-        (x > -width / 2) & (x < pyramid.width - 1 + width / 2)
-        & (y > -width / 2) & (y < pyramid.height - 1 + width / 2)
-    )  # fmt: skip
-    columns = found.lowest + lines[there]
-    fit = columns <= WHITES
-    # Pixel centres of the smaller picture lie at other places.
-    grid[:, columns[fit]] = ((at[:, there] + 0.5) * back - 0.5)[:, fit]
-    return grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,13 +25,18 @@ _OFFSETS = np.arange(-_HALF, _HALF + 1) / PER_WHITE
 _BAR = np.abs(_OFFSETS) <= 0.19
 _LEFT = (_OFFSETS >= -0.68) & (_OFFSETS <= -0.46)
 _RIGHT = _LEFT[::-1]
-_SUPPORTED = 0.6
+SUPPORTED = 0.6
+"""Correlation from which a black key counts as seen."""
 
 
 class Pyramid:
-    """A grey picture in several sizes, to be sampled along a keyboard."""
+    """A grey picture in several sizes, to be sampled along a keyboard.
 
-    def __init__(self, grey: Floats) -> None:
+    `alive` is called with each sample.
+    """
+
+    def __init__(self, grey: Floats, alive: Callable[[], None] = lambda: None) -> None:
+        self._alive = alive
         self._cv2 = load_cv2("Finding a keyboard")
         self.height, self.width = grey.shape
         self._levels = [grey]
@@ -39,6 +45,7 @@ class Pyramid:
 
     def sample(self, plane: Plane, u: Doubles, z: Doubles) -> Floats:
         """Return the picture (z, u) at points of a plane; NaN outside of it."""
+        self._alive()
         at = plane.pixels(u[None, :], z[:, None])
         steps = np.linalg.norm(np.diff(at, axis=1), axis=-1)
         step = float(np.nanmedian(steps)) if np.isfinite(steps).any() else 1.0
@@ -86,9 +93,14 @@ class Bars(NamedTuple):
     support: Floats
 
 
-def look(pyramid: Pyramid, plane: Plane, u: Doubles, z: Doubles, inner: slice) -> Bars:
-    """Look at the blacks at `u`, at the depths `z`; `inner` are those that are surely on blacks."""
-    low, high = float(u.min()) - 1.5, float(u.max()) + 1.5
+def look(
+    pyramid: Pyramid, plane: Plane, u: Doubles, z: Doubles, inner: slice, slack: bool = False
+) -> Bars:
+    """Look at the blacks at `u`, at the depths `z`; `inner` are those that are surely on blacks.
+
+    With `slack` those are supported, too, that lie up to a quarter of a white key aside.
+    """
+    low, high = float(u.min()) - 2, float(u.max()) + 2
     grid = np.arange(np.floor(low) * PER_WHITE, np.ceil(high) * PER_WHITE + 1) / PER_WHITE
     strip = pyramid.sample(plane, grid, z)
     first = np.round((u - grid[0]) * PER_WHITE).astype(int)
@@ -98,9 +110,12 @@ def look(pyramid: Pyramid, plane: Plane, u: Doubles, z: Doubles, inner: slice) -
     sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
     contrast = sides - bar
     wide = np.arange(-PER_WHITE, PER_WHITE + 1)
-    profiles = strip[inner].mean(0)[first[:, None] + wide]
+    profile = strip[inner].mean(0)
     expected = _pattern(u[:, None] + wide / PER_WHITE)
-    support = _correlation(profiles, expected, 3.0)
+    shifts = (-4, -2, 0, 2, 4) if slack else (0,)
+    support = np.max(
+        [_correlation(profile[first[:, None] + wide + n], expected, 3.0) for n in shifts], axis=0
+    )
     return Bars(u, windows, contrast, support)
 
 
@@ -233,7 +248,8 @@ def fit_seed(pyramid: Pyramid, plane: Plane, low: float = 0, high: float = 14) -
 
 
 DEPTHS = np.arange(-0.6, 1.61, 0.05)
-_INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.85)))
+"""z at which blacks from 0 to 1 are looked at."""
+INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.85)))
 
 
 def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
@@ -241,14 +257,16 @@ def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
     misfit = 1.0
     settled = 0
     for _ in range(24):
-        wide_low, wide_high = max(low - 14, -_FAR_OFF), min(high + 14, _FAR_OFF)
+        wide_low, wide_high = max(low - 21, -_FAR_OFF), min(high + 21, _FAR_OFF)
         u = blacks_between(wide_low, wide_high)
-        bars = look(pyramid, plane, u, DEPTHS, _INNER)
+        bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
         new_low, new_high = _extent(u, bars.support, low, high)
         inside = (u > new_low - 0.01) & (u < new_high + 0.01)
-        if (inside & (bars.support > _SUPPORTED)).sum() < 5:
+        if (inside & (bars.support > SUPPORTED)).sum() < 5:
             return None
-        plane, now = _adjust(plane, bars, inside & (bars.support > 0.4), new_low, new_high)
+        plane, now = _adjust(
+            plane, bars, inside & (bars.support > 0.4), new_low, new_high, 0.15
+        )
         if not np.isfinite(now):
             return None
         settled = settled + 1 if (new_low, new_high) == (low, high) and now > misfit - 3e-3 else 0
@@ -262,127 +280,139 @@ def refit(pyramid: Pyramid, fit: Fit) -> Fit:
     """Return the fit with its last small errors taken out, its stretch of keys unchanged."""
     plane, misfit = fit.plane, fit.misfit
     u = blacks_between(fit.low, fit.high)
-    for _ in range(2):
-        bars = look(pyramid, plane, u, DEPTHS, _INNER)
-        moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high)
+    for scale in (0.15, 0.15, 0.08):
+        bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+        moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high, scale)
         if not np.isfinite(now):
             break
         plane, misfit = moved, now
     return Fit(plane, fit.low, fit.high, misfit)
 
 
+def follow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[Plane, Bars]:
+    """Return the plane moved to where the next picture shows the keys, and what it showed there.
+
+    That is cheap, and works for movements of less than a third of a white key.
+    """
+    bars = look(pyramid, plane, blacks_between(low, high), DEPTHS, INNER, slack=True)
+    use = bars.support > SUPPORTED
+    if use.sum() < 5:
+        return plane, bars
+    moved, misfit = _adjust(plane, bars, use, low, high, 0.15)
+    return (moved if np.isfinite(misfit) else plane), bars
+
+
 def _extent(u: Doubles, support: Floats, low: float, high: float) -> tuple[float, float]:
     """Return the lines between which most blacks are supported, not far beyond the old ones."""
-    good = support > _SUPPORTED
+    evidence = np.clip(support, 0.0, 0.9) - 0.4
     middle = (low + high) / 2
-    # As long as a third of six blacks are there it goes on; it ends with one that is there.
+    # A hand hides some; what is seen beyond it must outweigh these.
     ends = []
     for side in (-1, 1):
         order = np.argsort(side * u)
         order = order[side * (u[order] - middle) >= 0]
-        flags = good[order]
-        last = None
-        for at in range(len(flags)):
-            if flags[max(0, at - 5) : at + 1].mean() < 0.33 and at > 4:
-                break
-            if flags[at]:
-                last = u[order[at]]
-        ends.append(middle if last is None else last)
+        total = np.cumsum(evidence[order])
+        ends.append(u[order[int(np.argmax(total))]] if len(order) else middle)
     return float(np.floor(ends[0] - 0.3)), float(np.ceil(ends[1] + 0.3))
 
 
 def _adjust(
-    plane: Plane, bars: Bars, use: NDArray[np.bool_], low: float, high: float
+    plane: Plane,
+    bars: Bars,
+    use: NDArray[np.bool_],
+    low: float,
+    high: float,
+    scale: float = 0.08,
 ) -> tuple[Plane, float]:
-    """Return the plane moved to where the blacks are, and how far these were off before."""
+    """Return the plane moved to where the blacks are, and how far these were off before.
+
+    Blacks that are off by more than `scale` count less and less.
+    """
     middle = (low + high) / 2
-    # The curvature is counted from the middle of the stretch of keys; a constant and a slope in it
-    # would be the homography's.
     plane = _about(plane, middle)
     span = max(7.0, (high - low) / 2)
     x = (bars.u - middle) / span
+    n, knots = len(x), len(plane.knots_u)
+    hats = np.stack([np.interp(bars.u, plane.knots_u, row) for row in np.eye(knots)], 1)
+    # Few keys are no reason to believe that they are bent.
+    bends = high - low > 20
     rows: list[Doubles] = []
     values: list[Doubles] = []
     weights: list[Doubles] = []
-    lens = high - low > 20
+    one, none = np.ones(n), np.zeros(n)
+    flat = np.zeros((n, knots))
 
-    def add(along: bool, z: float, e: Doubles, weight: Doubles) -> None:
-        n = len(x)
-        zs = np.full(n, z)
-        one, none = np.ones(n), np.zeros(n)
-        # A change of a homography near the identity: a0 + a1 u + a2 z + u (g u + h z), and as much
-        # for z; then how much lines bend and keys crowd.
-        if along:
-            row = [one, x, zs, none, none, none, x * x, x * zs / span, x**3, none]
-        else:
-            row = [none, none, none, one, x, zs, zs * x / span, zs * zs / span**2, none, x * x]
-        rows.append(np.stack(row, 1))
-        values.append(e)
-        weights.append(weight)
-
+    # A change of a homography near the identity: a0 + a1 u + a2 z + u (g u + h z), and as much for
+    # z; then how much lines bend, and how much keys lie aside.
     errors = []
     for z in (0.2, 0.4, 0.6, 0.8):
         at = int(np.searchsorted(DEPTHS, z - 0.01))
         e, known = _centres(bars, slice(at - 2, at + 3))
         ok = use & known
-        add(True, z, np.where(ok, e, 0), np.where(ok, 1.0, 0.0))
+        row = [one, x, one * z, none, none, none, x * x, x * z / span, none]
+        rows.append(np.column_stack([*row, hats]))
+        values.append(np.where(ok, e, 0))
+        weights.append(np.where(ok, 1.0, 0.0))
         errors.append(e[ok])
-    top, bottom = _runs(bars.contrast, DEPTHS, _INNER)
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER)
     for z, found in ((0.0, top), (1.0, bottom)):
-        e = found - z
-        ok = use & np.isfinite(e)
-        add(False, z, np.where(ok, e, 0), np.where(ok, 1.0, 0.0))
+        ok = use & np.isfinite(found)
+        row = [none, none, none, one, x, one * z, z * x / span, one * z * z / span**2, x * x]
+        rows.append(np.column_stack([*row, flat]))
+        values.append(np.where(ok, found - z, 0))
+        weights.append(np.where(ok, 1.0, 0.0))
+    joined = np.concatenate(errors)
+    if len(joined) < 5:
+        return plane, float("nan")
     a, y, w = np.concatenate(rows), np.concatenate(values), np.concatenate(weights)
-    along = np.abs(a[:, :3]).sum(1) > 0
-    known = float(max(1, use.sum())) ** 0.5
-    # How much a lens may do over all 52 whites: few keys are no reason to believe in a strong one.
-    bent = np.array([plane.squeeze * span**3, plane.bow * span**2])
-    usual = np.array([0.3 * (span / 26) ** 3, 0.05 * (span / 26) ** 2])
-    ridge = np.concatenate(
-        [np.array([1e-3] * 6 + [0.02, 0.1]) * known, 0.1 / usual if lens else [1e6, 1e6]]
-    )
-    prior = np.concatenate([np.zeros(8), -bent if lens else [0, 0]])
-    solution = np.zeros(10)
+    along = np.repeat([True] * 4 + [False] * 2, n)
+    prior, right = _prior(plane, float(use.sum()), span, bends)
+    solution = np.zeros(a.shape[1])
     for _ in range(5):
         r = y - a @ solution
         # Along the keys the ends of the blacks are less certain, and hands hide them.
-        soft = w / (1 + (r / np.where(along, 0.08, 0.06)) ** 2) * np.where(along, 1.0, 0.4)
-        left = (a * soft[:, None]).T @ a + np.diag(ridge**2)
-        solution = np.linalg.solve(left, a.T @ (soft * y) + ridge**2 * prior)
-    a0, a1, a2, b0, b1, b2, g, h, squeeze, bow = solution
+        soft = w / (1 + (r / np.where(along, scale, 0.06)) ** 2) * np.where(along, 1.0, 0.4)
+        left = (a * soft[:, None]).T @ a
+        solution = np.linalg.solve(left + prior, a.T @ (soft * y) + right)
+    a0, a1, a2, b0, b1, b2, g, h, bow = solution[:9]
     change = np.array(
-        [
-            [1 + a1 / span, a2, a0],
-            [b1 / span, 1 + b2, b0],
-            [-g / span**2, -h / span**2, 1.0],
-        ]
+        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span**2, -h / span**2, 1.0]]
     )
     to_middle = np.array([[1, 0, middle], [0, 1, 0], [0, 0, 1.0]])
     from_middle = np.array([[1, 0, -middle], [0, 1, 0], [0, 0, 1.0]])
     plane = replace(
-        plane, squeeze=plane.squeeze + squeeze / span**3, bow=plane.bow + bow / span**2
+        plane, bow=plane.bow + bow / span**2, knots_shift=plane.knots_shift + solution[9:]
     )
     plane = plane.moved(to_middle @ change @ from_middle)
-    joined = np.concatenate(errors) if errors else np.zeros(0)
-    if len(joined) < 5:
-        return plane, float("nan")
     # Some are hidden by hands; what the others do is what counts.
     worst = np.quantile(np.abs(joined), 0.9)
     return plane, float(np.sqrt(np.mean(joined[np.abs(joined) <= worst] ** 2)))
 
 
+def _prior(plane: Plane, known: float, span: float, bends: bool) -> tuple[Doubles, Doubles]:
+    """Return what is known of changes beforehand: matrix and right side of normal equations."""
+    size = 9 + len(plane.knots_u)
+    prior, right = np.zeros((size, size)), np.zeros(size)
+    diagonal = np.arange(9)
+    prior[diagonal, diagonal] = known * np.array([1e-6] * 6 + [4e-4, 1e-2, 0])
+    noise = 0.1
+    bow = (noise / (0.05 * (span / 26) ** 2)) ** 2 if bends else 1e9
+    prior[8, 8] = bow
+    right[8] = -bow * plane.bow * span**2 if bends else 0.0
+    # Bent keyboards are so smoothly; where nothing is seen they go on straight.
+    second = np.diff(np.eye(len(plane.knots_u)), 2, axis=0)
+    smooth = (noise / 0.2) ** 2 * second.T @ second + (noise / 1.0) ** 2 * np.eye(second.shape[1])
+    smooth = smooth if bends else 1e9 * np.eye(second.shape[1])
+    prior[9:, 9:] = smooth
+    right[9:] = -smooth @ plane.knots_shift if bends else 0.0
+    return prior, right
+
+
 def _about(plane: Plane, middle: float) -> Plane:
-    """Return nearly the same plane, its curvature counted from another middle."""
-    if plane.bow == 0 and plane.squeeze == 0:
+    """Return nearly the same plane, its bow counted from another middle."""
+    if plane.bow == 0:
         return replace(plane, middle=middle)
-    d = middle - plane.middle
-    # (o + d)^2 = o^2 + 2 d o + d^2; the cubic one likewise, without its new quadratic part.
-    q, s = plane.bow, plane.squeeze
-    change = np.array(
-        [
-            [1 + 3 * s * d * d, 0, s * d**3 - 3 * s * d * d * middle],
-            [2 * q * d, 1, q * d * d - 2 * q * d * middle],
-            [0, 0, 1.0],
-        ]
-    )
+    # (o + d)^2 = o^2 + 2 d o + d^2, of which the last two are a homography's.
+    d, q = middle - plane.middle, plane.bow
+    change = np.array([[1, 0, 0], [2 * q * d, 1, q * d * d - 2 * q * d * middle], [0, 0, 1.0]])
     return replace(plane.moved(change), middle=middle)

@@ -1,14 +1,16 @@
-"""The plane of the keys in a picture: a homography with two terms for the curvature of a lens."""
+"""The plane of the keys in a picture: a homography, bent a little by lenses and by video editors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
+
+KNOTS_U: Doubles = np.arange(-75.0, 76.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,23 @@ class Plane:
     ----------
     homography
         (3, 3) From (u, z, 1) to pixels.
-    bow, squeeze, middle
-        Lines along the keyboard bend by `bow` (u - middle)^2 in z, and keys crowd towards the ends
-        by `squeeze` (u - middle)^3 in u.
+    bow, middle
+        Lines along the keyboard bend by `bow` (u - middle)^2 in z.
+    knots_u, knots_shift
+        (k,), (k,) How much keys lie aside of where the homography has them, in u; linear between.
     """
 
     homography: Doubles
     bow: float = 0.0
-    squeeze: float = 0.0
     middle: float = 0.0
+    knots_u: Doubles = field(default_factory=lambda: KNOTS_U)
+    knots_shift: Doubles = field(default_factory=lambda: np.zeros(len(KNOTS_U)))
 
     def pixels(self, u: Any, z: Any) -> Doubles:
         """Return pixels (..., 2) of points, whose coordinates are broadcast."""
         u, z = np.broadcast_arrays(np.asarray(u, float), np.asarray(z, float))
-        off = u - self.middle
-        bent = np.stack([u + self.squeeze * off**3, z + self.bow * off**2, np.ones_like(u)], -1)
+        aside = np.interp(u, self.knots_u, self.knots_shift)
+        bent = np.stack([u + aside, z + self.bow * (u - self.middle) ** 2, np.ones_like(u)], -1)
         x, y, w = np.moveaxis(bent @ self.homography.T, -1, 0)
         # Beyond the horizon there is nothing.
         w = np.where(w > 1e-9, w, np.nan)
@@ -50,18 +54,16 @@ class Plane:
         homography = self.homography @ change
         return replace(self, homography=homography / np.linalg.norm(homography))
 
-    def shifted(self, u: float) -> Plane:
-        """Return the same plane with its u counted from another key."""
-        change = np.array([[1, 0, u], [0, 1, 0], [0, 0, 1.0]])
-        return replace(self.moved(change), middle=self.middle - u)
-
     def turned(self) -> Plane:
         """Return the same plane seen by a player at the other side; the pattern of the keys fits.
 
         D is the middle of the symmetric pattern, so u becomes 3 - u.
         """
         change = np.array([[-1, 0, 3], [0, -1, 0], [0, 0, 1.0]])
-        return replace(self.moved(change), middle=3 - self.middle, bow=-self.bow)
+        return replace(
+            self.moved(change), bow=-self.bow, middle=3 - self.middle,
+            knots_u=3 - self.knots_u[::-1], knots_shift=-self.knots_shift[::-1],
+        )  # fmt: skip
 
 
 def plane_of_line(x: float, y: float, dx: float, dy: float) -> Plane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,10 +46,13 @@ class Seed(NamedTuple):
     dy: float
 
 
-def find_seeds(grey: Floats, angles_deg: tuple[float, ...]) -> list[Seed]:
+def find_seeds(
+    grey: Floats, angles_deg: tuple[float, ...], alive: Callable[[], None] = lambda: None
+) -> list[Seed]:
     """Return what looks like two octaves along lines of these directions, the best first.
 
-    `grey` is (height, width) from 0 to 255, its longer side about `WORK_PX`.
+    `grey` is (height, width) from 0 to 255, its longer side about `WORK_PX`. `alive` is called
+    every few milliseconds.
     """
     cv2 = load_cv2("Finding a keyboard")
     seeds: list[Seed] = []
@@ -57,7 +61,7 @@ def find_seeds(grey: Floats, angles_deg: tuple[float, ...]) -> list[Seed]:
         for level in range(_LEVELS):
             if level:
                 turned = cv2.pyrDown(turned)
-            for score, x, y, width in _row_peaks(cv2, turned):
+            for score, x, y, width in _row_peaks(cv2, turned, alive):
                 size = 2.0**level
                 at = back @ np.array([size * x, size * y, 1.0])
                 step = back[:, 0] * size * width
@@ -118,7 +122,9 @@ def _turn(cv2: Any, grey: Floats, angle_deg: float) -> tuple[Floats, NDArray[np.
     return turned, back
 
 
-def _row_peaks(cv2: Any, image: Floats) -> list[tuple[float, float, float, float]]:
+def _row_peaks(
+    cv2: Any, image: Floats, alive: Callable[[], None]
+) -> list[tuple[float, float, float, float]]:
     """Return score, x, y and width of a white key of the best places on rows."""
     rows = cv2.blur(image, (1, 5))[::3]
     # Where a row is flat, any correlation would mean nothing: noise of its own keeps it low.
@@ -126,6 +132,7 @@ def _row_peaks(cv2: Any, image: Floats) -> list[tuple[float, float, float, float
     best: Floats | None = None
     which: NDArray[np.int16] | None = None
     for number, width in enumerate(_WIDTHS_PX):
+        alive()
         template = pattern(width, OCTAVES)[None]
         if template.shape[1] >= rows.shape[1]:
             break
