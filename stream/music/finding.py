@@ -1,0 +1,446 @@
+"""Finds the keys of a piano keyboard in one picture. No learning: the pattern of the blacks is it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.errors import ConfigError
+from stream.music.fitting import (
+    DEPTHS,
+    INNER,
+    PER_WHITE,
+    SUPPORTED,
+    Fit,
+    Pyramid,
+    blacks_between,
+    fit_seed,
+    look,
+    refit,
+)
+from stream.music.keyboard import KEY_NAMES, WHITES, KeyGrid, no_grid
+from stream.music.plane import Doubles, Plane, plane_of_line
+from stream.music.seeds import WORK_PX, Seed, find_seeds, likely_angles
+from stream.vision.frames import Frame
+from stream.vision.opencv import load_cv2
+
+Floats = NDArray[np.float32]
+
+SIZES = {88: "A0", 76: "E1", 61: "C2", 49: "C2", 37: "C3", 25: "C3"}
+"""Numbers of keys that keyboards have, and their lowest key where a maker has not shifted it."""
+
+WHITE_NAMES = tuple(name for name in KEY_NAMES if "#" not in name)
+"""(52,) Names of the white keys, A0 to C8."""
+
+SURE = 0.5
+"""Confidence from which a keyboard counts as found."""
+
+FRONT_Z = 1.55
+"""z of the front ends of whites on most pianos, where blacks are from 0 to 1."""
+
+FEWEST_KEYS = 20
+_ANGLES = 3
+_SEEDS = 10
+
+
+class Keyboard(NamedTuple):
+    """A keyboard that a picture shows, or seems to show.
+
+    Attributes
+    ----------
+    plane
+        Where its keys lie in the picture that it was found in, at the scale of `to_work`.
+    front
+        z of the front ends of the whites; blacks are from 0 to 1.
+    first, whites
+        u of the left line of its first white key, and how many there are.
+    lowest
+        Which of the 52 white keys of a piano the first one is.
+    confidence
+        0 to 1; a keyboard from `SURE` on.
+    octave
+        How it is known which octave is which: `seen` by an end of the keyboard, `given` by the
+        settings, or `assumed`: middle C is near the middle.
+    keys
+        How many keys the keyboard seems to have.
+    reason
+        What speaks against it, where it is not sure; else empty.
+    length
+        Of what is seen of it, in pixels of that scale.
+    """
+
+    plane: Plane
+    front: float
+    first: int
+    whites: int
+    lowest: int
+    confidence: float
+    octave: str
+    keys: int
+    reason: str = ""
+    length: float = 0.0
+
+    def grid(self, height: int, width: int) -> KeyGrid:
+        """Return the grid in pixels of a picture of that size.
+
+        Lines that are more than half a white key outside of it are left out.
+        """
+        grid = no_grid()
+        lines = np.arange(self.whites + 1)
+        at = self.plane.pixels(
+            self.first + lines[None, :], np.array([0.0, 1.0, self.front])[:, None]
+        )
+        scale = max(height, width) / WORK_PX
+        # Pixel centres of the smaller picture lie at other places.
+        at = (at + 0.5) * scale - 0.5
+        step = np.gradient(at[1], axis=0)
+        reach = np.linalg.norm(step, axis=1) / 2
+        x, y = at[1, :, 0], at[1, :, 1]
+        there = (x > -reach) & (x < width + reach) & (y > -reach) & (y < height + reach)
+        columns = self.lowest + lines
+        there &= (columns >= 0) & (columns <= WHITES) & np.isfinite(at).all(axis=(0, 2))
+        grid[:, columns[there]] = at[:, there]
+        return grid
+
+
+def find_keyboard(
+    work: Floats,
+    keys: int | None = None,
+    lowest: str | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> Keyboard | None:
+    """Find the keyboard in a picture as `to_work` makes it; None if there is no trace of one.
+
+    `keys` is how many keys the keyboard has, if known. `lowest` is the name of its lowest key, or,
+    without `keys`, of the first white key in view from the player's left. Of several keyboards the
+    one that is largest is taken. It is to be believed only if its confidence is `SURE` or more.
+    `alive` is called every few milliseconds of the half second or so that this takes.
+    """
+    pyramid = Pyramid(work, alive)
+    found: list[Keyboard] = []
+    for seed in find_seeds(work, likely_angles(work, _ANGLES), alive)[:_SEEDS]:
+        if any(_explains(keyboard, seed) for keyboard in found):
+            continue
+        fit = fit_seed(pyramid, plane_of_line(seed.x, seed.y, seed.dx, seed.dy))
+        keyboard = _judge(pyramid, fit, keys, lowest) if fit is not None else None
+        if keyboard is not None:
+            found.append(keyboard)
+    return max(
+        found, key=lambda k: (k.confidence >= SURE, k.length * k.confidence), default=None
+    )
+
+
+def keyboard_at(
+    work: Floats, corners: Sequence[tuple[float, float]], keys: int, lowest: str
+) -> Keyboard:
+    """Return the keyboard between four corners of the keys, in pixels of `work`.
+
+    The corners are the far left, far right, near right and near left one, as the player sees them.
+    The picture tells how sure it is, and the plane is moved to where it shows the blacks, if it
+    does.
+    """
+    start = WHITE_NAMES.index(lowest)
+    whites = whites_of(keys, lowest)
+    first = start + 5
+    cv2 = load_cv2("Finding a keyboard")
+    at = np.array(
+        [(first, 0), (first + whites, 0), (first + whites, FRONT_Z), (first, FRONT_Z)], np.float32
+    )
+    plane = Plane(np.float64(cv2.getPerspectiveTransform(at, np.array(corners, np.float32))))
+    if plane.homography[2] @ np.array([first, 0, 1.0]) < 0:
+        plane = Plane(-plane.homography)
+    pyramid = Pyramid(work)
+    u = blacks_between(first, first + whites)
+    moved = refit(pyramid, Fit(plane, first, first + whites, 1.0)).plane
+    before, after = (
+        float(np.mean(look(pyramid, p, u, DEPTHS, INNER).support > SUPPORTED))
+        for p in (plane, moved)
+    )
+    if after > max(before, 0.5):
+        plane, before = moved, after
+    reason = "" if before > 0.5 else "the picture shows no black keys between these corners"
+    return Keyboard(plane, FRONT_Z, first, whites, start, before, "given", keys, reason)
+
+
+def check_layout(keys: int | None, lowest: str | None) -> None:
+    """Refuse a number of keys, or a name of a key, that no keyboard has.
+
+    Raises
+    ------
+    ConfigError
+        There is no keyboard of that many keys, no white key of that name, or none so high.
+    """
+    if lowest is not None and lowest not in WHITE_NAMES:
+        raise ConfigError(
+            f"lowest: '{lowest}' is no white key; these are named {WHITE_NAMES[0]} to"
+            f" {WHITE_NAMES[-1]}, and middle C is C4."
+        )
+    if keys is None:
+        return
+    if lowest is None and keys not in SIZES:
+        raise ConfigError(
+            f"keys: which key a keyboard of {keys} keys begins with is not known, only for"
+            f" {', '.join(map(str, SIZES))}; name it with 'lowest'."
+        )
+    name = lowest or SIZES[keys]
+    if not FEWEST_KEYS <= keys <= len(KEY_NAMES) - KEY_NAMES.index(name):
+        raise ConfigError(
+            f"keys: {keys} keys from {name} on are not on a piano, which ends at {KEY_NAMES[-1]};"
+            f" at least {FEWEST_KEYS} are needed to tell a keyboard."
+        )
+
+
+def whites_of(keys: int, lowest: str) -> int:
+    """Return how many of so many keys from one on are white."""
+    start = KEY_NAMES.index(lowest)
+    return sum("#" not in name for name in KEY_NAMES[start : start + keys])
+
+
+def to_work(picture: Frame) -> Floats:
+    """Return the brightness of a picture, 0 to 255, its longer side `WORK_PX`.
+
+    `picture` is uint8 (height, width, 3), or (height, width) if it is grey.
+    """
+    cv2 = load_cv2("Finding a keyboard")
+    scale = WORK_PX / max(picture.shape[:2])
+    height, width = (max(1, round(size * scale)) for size in picture.shape[:2])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(picture, (width, height), interpolation=how)
+    # Light of one colour falls on keys too: the brightest channel tells white from black.
+    grey = small if small.ndim == 2 else small.max(axis=2)
+    return np.asarray(grey, np.float32)
+
+
+def _explains(keyboard: Keyboard, seed: Seed) -> bool:
+    """Tell whether a seed lies on the keys of a keyboard."""
+    u = np.array([keyboard.first, keyboard.first + keyboard.whites])
+    corners = keyboard.plane.pixels(u[:, None], np.array([-0.2, keyboard.front + 0.2])[None])
+    if not np.isfinite(corners).all():
+        return False
+    cv2 = load_cv2("Finding a keyboard")
+    polygon = corners[[0, 0, 1, 1], [0, 1, 1, 0]].astype(np.float32)
+    middle = (seed.x + 7 * seed.dx, seed.y + 7 * seed.dy)
+    return bool(cv2.pointPolygonTest(polygon, middle, False) >= 0)
+
+
+def _judge(
+    pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None
+) -> Keyboard | None:
+    """Return the keyboard that a fit shows, and how sure that is."""
+    fit, near, far = _orient(pyramid, fit)
+    fit = refit(pyramid, fit)
+    plane = fit.plane
+    u_seen = _in_picture(pyramid, plane, (fit.low + fit.high) / 2)
+    u = blacks_between(*u_seen)
+    if not len(u):
+        return None
+    bars = look(pyramid, plane, u, DEPTHS, INNER)
+    layout = _layout(u, bars.support, u_seen, keys, lowest)
+    if layout is None:
+        return None
+    inside = (u > layout.first) & (u < layout.first + layout.whites)
+    layout = _cut(layout, u[inside], bars.support[inside])
+    last = layout.first + layout.whites
+    inside = (u > layout.first) & (u < last)
+    there = bars.support > SUPPORTED
+    outside = ~inside & (u > layout.first - 12) & (u < last + 12)
+    checks = {
+        "too few black keys are seen": _ramp(float((there & inside).sum()), 6, 10),
+        "black keys are missing": _ramp(float(there[inside].mean()), 0.45, 0.8),
+        "there are black keys beyond the ends": _ramp(
+            -float((there & outside).sum() / max(5, outside.sum())), -0.5, -0.1
+        ),
+        "black keys are not where they should be": _ramp(-fit.misfit, -0.12, -0.06),
+        "there are dark stripes between B and C or E and F": _ramp(
+            -_between(pyramid, plane, u[inside]), -0.7, -0.4
+        ),
+        "it is not clear where the player sits": _ramp(near - far, 0.1, 0.4),
+        "no front of white keys is seen": _ramp(near, 0.3, 0.6),
+    }
+    worst = min(checks, key=lambda name: checks[name])
+    ends = plane.pixels(np.array([max(layout.first, u_seen[0]), min(last, u_seen[1])]), 0.5)
+    return Keyboard(
+        plane, _front(pyramid, plane, fit.low, fit.high), layout.first, layout.whites,
+        layout.lowest, float(np.prod(list(checks.values())) ** 0.5), layout.octave, layout.keys,
+        worst if checks[worst] < 0.9 else "", float(np.linalg.norm(ends[1] - ends[0])),
+    )  # fmt: skip
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))
+
+
+def _in_picture(pyramid: Pyramid, plane: Plane, middle: float) -> tuple[int, int]:
+    """Return the first and last line around a middle that the picture shows, as u."""
+    u = round(middle) + np.arange(-70, 71)
+    at = plane.pixels(u, 0.5)
+    there = (
+        (at[:, 0] >= 0) & (at[:, 0] <= pyramid.width - 1)
+        & (at[:, 1] >= 0) & (at[:, 1] <= pyramid.height - 1)
+    )  # fmt: skip
+    # Far from what it was fitted to, a curve may turn back.
+    step = np.einsum("ij,j->i", np.gradient(at, axis=0), (at[71] - at[69]) / 2)
+    there &= step > 0.3 * step[70]
+    if not there[70]:
+        return round(middle), round(middle)
+    left = 70 - int(np.argmin(np.append(there[70::-1], False))) + 1
+    right = 70 + int(np.argmin(np.append(there[70:], False))) - 1
+    return int(u[left]), int(u[right])
+
+
+def _orient(pyramid: Pyramid, fit: Fit) -> tuple[Fit, float, float]:
+    """Return the fit with z towards the player, and how white it is beyond both ends of blacks.
+
+    On the player's side the whites go on beyond the blacks.
+    """
+    whites = np.arange(int(fit.low), int(fit.high))
+    near = _whiteness(pyramid, fit.plane, whites, 1.0, 1.0)
+    far = _whiteness(pyramid, fit.plane, whites, 0.0, -1.0)
+    if near >= far:
+        return fit, near, far
+    # z = 0 to 1 is to be the blacks again.
+    turned = fit.plane.turned().moved(np.array([[1, 0, 0], [0, 1, -1], [0, 0, 1.0]]))
+    return Fit(turned, 3 - fit.high, 3 - fit.low, fit.misfit), far, near
+
+
+def _whiteness(
+    pyramid: Pyramid, plane: Plane, whites: NDArray[np.int_], end: float, side: float
+) -> float:
+    """Return how much of the stretch beyond an end of the blacks is as bright as the whites are."""
+    n = PER_WHITE
+    u = (np.arange(whites[0] * n, (whites[-1] + 1) * n) + 0.5) / n
+    # Lamps light one end more than the other, so the whites next to the end tell what white is.
+    strip = np.median(pyramid.sample(plane, u, end - side * np.arange(0.06, 0.25, 0.03)), axis=0)
+    level = np.quantile(strip.reshape(-1, n), 0.8, axis=1)
+    padded = np.pad(level, 3, mode="edge")
+    level = np.array([np.nanmedian(padded[i : i + 7]) for i in range(len(level))])
+    z = end + side * np.arange(0.08, 0.46, 0.04)
+    middles = whites[:, None] + np.arange(0.15, 0.9, 0.1)[None]
+    beyond = pyramid.sample(plane, middles.ravel(), z).reshape(len(z), *middles.shape)
+    share = beyond / np.maximum(level, 1)[None, :, None]
+    known = np.isfinite(share)
+    return float(((share > 0.65) & (share < 1.8))[known].mean()) if known.any() else 0.0
+
+
+def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> float:
+    """Return the z of the front ends of the whites."""
+    whites = np.arange(int(low), int(high))
+    z = np.arange(1.0, 2.3, 0.02)
+    u = whites[:, None] + np.arange(0.3, 0.75, 0.1)[None]
+    strip = np.nanmean(pyramid.sample(plane, u.ravel(), z).reshape(len(z), *u.shape), axis=2)
+    begin = np.nanmedian(strip[(z > 1.05) & (z < 1.2)], axis=0)
+    dark = strip < 0.62 * begin[None]
+    dark[z < 1.25] = False
+    ends = np.where(dark.any(0), z[np.argmax(dark, axis=0)], np.nan)
+    ends = ends[np.isfinite(ends)]
+    if len(ends) < 4:
+        return FRONT_Z
+    # Hands hide some: take what most agree on, near where fronts are on most pianos.
+    votes = np.exp(-0.5 * ((z[:, None] - ends[None]) / 0.03) ** 2).sum(1)
+    votes = votes * np.exp(-0.5 * ((z - FRONT_Z) / 0.15) ** 2)
+    best = float(z[np.argmax(votes)])
+    close = np.abs(ends - best) < 0.08
+    return float(np.median(ends[close])) if close.any() else best
+
+
+def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
+    """Return how dark it is between E and F and between B and C, as a share of the blacks' depth."""
+    if not len(u):
+        return 1.0
+    lines = np.arange(np.floor(u.min()), np.ceil(u.max()) + 1)
+    lines = lines[np.isin(lines % 7, (0, 3))]
+    lines = lines[(lines > u.min() - 0.1) & (lines < u.max() + 0.1)]
+    if not len(lines):
+        return 1.0
+    z = DEPTHS[INNER]
+
+    def mean(at: Doubles, offsets: Doubles) -> Doubles:
+        points = at[:, None] + offsets[None]
+        return pyramid.sample(plane, points.ravel(), z).reshape(len(z), *points.shape).mean((0, 2))
+
+    width = np.linspace(-0.25, 0.25, 9)
+    there, white = mean(lines, width), mean(lines, np.array([-0.45, -0.4, 0.4, 0.45]))
+    at = u[[int(np.argmin(np.abs(u - line))) for line in lines]]
+    black = mean(at, width)
+    depth = np.maximum(white - black, 3.0)
+    return float(np.nanmedian(np.clip((white - there) / depth, -1, 1)))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    first: int
+    whites: int
+    lowest: int
+    octave: str
+    keys: int
+
+
+def _layout(
+    u: Doubles,
+    support: Floats,
+    seen: tuple[int, int],
+    keys: int | None,
+    lowest: str | None,
+) -> _Layout | None:
+    """Return which keys these are, from where the pattern stops."""
+    evidence = np.clip(support, 0.0, 0.9) - 0.45
+    scored: list[tuple[float, int, int, int]] = []  # score, first, whites, keys
+    begin = {number: lowest if keys and lowest else SIZES[number] for number in (keys,) if number}
+    begin = begin or SIZES
+    for number, name in begin.items():
+        count = whites_of(number, name)
+        # The names begin with A0, the pattern with C.
+        phase = (WHITE_NAMES.index(name) + 5) % 7
+        for first in range(seen[0] - count, seen[1] + 1):
+            if first % 7 != phase:
+                continue
+            inside = (u > first) & (u < first + count)
+            if not inside.any():
+                continue
+            score = float(evidence[inside].sum() - evidence[~inside].sum())
+            # Most keyboards have all keys.
+            scored.append((score - 0.6 * (number != 88), first, count, number))
+    if not scored:
+        return None
+    scored.sort(reverse=True)
+    score, first, count, number = scored[0]
+    if lowest is not None and keys is None:
+        left = max(first, seen[0])
+        index = WHITE_NAMES.index(lowest)
+        # The first white key in view of that name's pattern.
+        left += (index + 5 - left) % 7
+        shown = min(first + count, seen[1]) - left
+        return _Layout(left, min(shown, WHITES - index), index, "given", number)
+    close = [other for other in scored if other[0] > score - 1.2]
+    starts = {at - WHITE_NAMES.index(begin[n]) for _, at, _, n in close}
+    octave = "seen"
+    if len(starts) > 1:
+        octave = "assumed"
+        # Middle C is near the middle of what is seen.
+        middle = (max(first, seen[0]) + min(first + count, seen[1])) / 2
+        c4 = WHITE_NAMES.index("C4")
+        same = [o for o in close if o[3] == number and o[0] > score - 0.3]
+        score, first, count, number = min(
+            same, key=lambda o: abs(o[1] - WHITE_NAMES.index(begin[o[3]]) + c4 + 0.5 - middle)
+        )
+    return _Layout(first, count, WHITE_NAMES.index(begin[number]), octave, number)
+
+
+def _cut(layout: _Layout, u: Doubles, support: Floats) -> _Layout:
+    """Return the layout without ends that are covered, or beyond the edge of a picture in it."""
+    there = u[support > 0.4]
+    if not len(there):
+        return layout
+    first, last = layout.first, layout.first + layout.whites
+    low, high = first, last
+    if (u < there[0]).sum() >= 3:
+        low = int(np.floor(there[0] - 0.3))
+    if (u > there[-1]).sum() >= 3:
+        high = int(np.ceil(there[-1] + 0.3))
+    return replace(
+        layout, first=low, whites=high - low, lowest=layout.lowest + low - first
+    )

@@ -1,0 +1,418 @@
+"""From a first guess to the plane of all keys that a picture shows: fit, extend, fit again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.music.keyboard import BLACK_WIDTH_U
+from stream.music.plane import Doubles, Plane
+from stream.vision.opencv import load_cv2
+
+Floats = NDArray[np.float32]
+
+BLACKS_U = np.array([0.93, 2.07, 3.90, 5.00, 6.10])
+# Samples along the keyboard for each white key.
+PER_WHITE = 16
+_FAR_OFF = 70
+_LEVELS = 3
+_HALF = PER_WHITE * 3 // 4
+_OFFSETS = np.arange(-_HALF, _HALF + 1) / PER_WHITE
+_BAR = np.abs(_OFFSETS) <= 0.19
+_LEFT = (_OFFSETS >= -0.68) & (_OFFSETS <= -0.46)
+_RIGHT = _LEFT[::-1]
+SUPPORTED = 0.6
+"""Correlation from which a black key counts as seen."""
+
+
+class Pyramid:
+    """A grey picture in several sizes, to be sampled along a keyboard.
+
+    `alive` is called with each sample.
+    """
+
+    def __init__(self, grey: Floats, alive: Callable[[], None] = lambda: None) -> None:
+        self._alive = alive
+        self._cv2 = load_cv2("Finding a keyboard")
+        self.height, self.width = grey.shape
+        self._levels = [grey]
+        for _ in range(_LEVELS - 1):
+            self._levels.append(self._cv2.pyrDown(self._levels[-1]))
+
+    def sample(self, plane: Plane, u: Doubles, z: Doubles) -> Floats:
+        """Return the picture (z, u) at points of a plane; NaN outside of it."""
+        self._alive()
+        at = plane.pixels(u[None, :], z[:, None])
+        steps = np.linalg.norm(np.diff(at, axis=1), axis=-1)
+        step = float(np.nanmedian(steps)) if np.isfinite(steps).any() else 1.0
+        level = int(np.clip(np.floor(np.log2(max(step, 1e-6))), 0, _LEVELS - 1))
+        # Pixel centres of a smaller level lie at other places.
+        xy = (at / 2.0**level).astype(np.float32)
+        image = self._levels[level]
+        outside = ~(
+            (xy[..., 0] >= 0) & (xy[..., 0] <= image.shape[1] - 1)
+            & (xy[..., 1] >= 0) & (xy[..., 1] <= image.shape[0] - 1)
+        )  # fmt: skip
+        xy[outside] = 0
+        found: Floats = self._cv2.remap(
+            image, xy[..., 0], xy[..., 1], self._cv2.INTER_LINEAR
+        )
+        found[outside] = np.nan
+        return found
+
+
+def blacks_between(low: float, high: float) -> Doubles:
+    """Return the middles of the blacks whose whites lie between two lines, as u."""
+    octaves = np.arange(np.floor(low / 7) - 1, np.ceil(high / 7) + 1)
+    all_u = (7 * octaves[:, None] + BLACKS_U).ravel()
+    return all_u[(np.floor(all_u - 0.3) >= low) & (np.ceil(all_u + 0.3) <= high)]
+
+
+class Bars(NamedTuple):
+    """The blacks of a stretch of keyboard as a picture shows them.
+
+    Attributes
+    ----------
+    u
+        (k,) Where they should be.
+    windows
+        (k, z, offsets) The picture around them.
+    contrast
+        (k, z) How much darker than the whites at their sides, in grey levels.
+    support
+        (k,) Correlation with the pattern of one black and its neighbours, up to 1.
+    """
+
+    u: Doubles
+    windows: Floats
+    contrast: Floats
+    support: Floats
+
+
+def look(
+    pyramid: Pyramid, plane: Plane, u: Doubles, z: Doubles, inner: slice, slack: bool = False
+) -> Bars:
+    """Look at the blacks at `u`, at the depths `z`; `inner` are those that are surely on blacks.
+
+    With `slack` those are supported, too, that lie up to a quarter of a white key aside.
+    """
+    low, high = float(u.min()) - 2, float(u.max()) + 2
+    grid = np.arange(np.floor(low) * PER_WHITE, np.ceil(high) * PER_WHITE + 1) / PER_WHITE
+    strip = pyramid.sample(plane, grid, z)
+    first = np.round((u - grid[0]) * PER_WHITE).astype(int)
+    # Blacks do not lie at whole samples; the difference is put right where it matters.
+    windows = strip[:, first[:, None] + np.arange(-_HALF, _HALF + 1)].transpose(1, 0, 2)
+    bar = windows[:, :, _BAR].mean(-1)
+    sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
+    contrast = sides - bar
+    wide = np.arange(-PER_WHITE, PER_WHITE + 1)
+    profile = strip[inner].mean(0)
+    expected = _pattern(u[:, None] + wide / PER_WHITE)
+    shifts = (-4, -2, 0, 2, 4) if slack else (0,)
+    support = np.max(
+        [_correlation(profile[first[:, None] + wide + n], expected, 3.0) for n in shifts], axis=0
+    )
+    return Bars(u, windows, contrast, support)
+
+
+def _pattern(u: Doubles) -> Doubles:
+    """Return the brightness along a line through the blacks, 0 or 1."""
+    inside = np.mod(u, 7)[..., None]
+    return 1.0 - (np.abs(inside - BLACKS_U) < BLACK_WIDTH_U / 2).any(-1)
+
+
+def _correlation(values: Any, expected: Any, grain: float) -> Floats:
+    """Return the correlation of rows; `grain` levels of noise are taken to be in the values."""
+    a = values - values.mean(-1, keepdims=True)
+    b = expected - expected.mean(-1, keepdims=True)
+    size = np.sqrt((a**2).sum(-1) + grain**2 * a.shape[-1]) * np.sqrt((b**2).sum(-1))
+    return np.nan_to_num((a * b).sum(-1) / size, nan=-1.0).astype(np.float32)
+
+
+def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]:
+    """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown."""
+    level = np.median(contrast[:, start], axis=1)
+    dark = contrast > 0.5 * level[:, None]
+    # One row alone may be noise.
+    dark[:, 1:-1] |= dark[:, :-2] & dark[:, 2:]
+    middle = (start.start + start.stop) // 2
+    step = z[1] - z[0]
+
+    def walk(part: NDArray[np.bool_]) -> NDArray[np.int_]:
+        return np.where(part.all(1), -1, np.argmin(part, axis=1))
+
+    down = walk(dark[:, middle:])
+    up = walk(dark[:, : middle + 1][:, ::-1])
+    good = (level > 4) & dark[:, middle]
+    bottom = np.where(good & (down > 0), z[middle] + (down - 0.5) * step, np.nan)
+    top = np.where(good & (up > 0), z[middle] - (up - 0.5) * step, np.nan)
+    return top, bottom
+
+
+def _robust_line(u: Doubles, values: Doubles, scale: float) -> tuple[float, float, Doubles]:
+    """Return offset and slope of a line through most values, and the weights (k,) that they got."""
+    known = np.isfinite(values)
+    if known.sum() < 2:
+        return float("nan"), 0.0, np.zeros(len(u))
+    x, y = u[known], values[known]
+    i, j = np.triu_indices(len(x), 1)
+    far = np.abs(x[j] - x[i]) > 2.5
+    slope = float(np.median((y[j] - y[i])[far] / (x[j] - x[i])[far])) if far.any() else 0.0
+    offset = float(np.median(y - slope * x))
+    weights = np.zeros(len(u))
+    weights[known] = 1 / (1 + ((y - offset - slope * x) / scale) ** 2)
+    w = weights[known]
+    for _ in range(3):
+        a = np.stack([np.ones_like(x), x], 1) * w[:, None] ** 0.5
+        offset, slope = np.linalg.lstsq(a, y * w**0.5, rcond=None)[0]
+        w = 1 / (1 + ((y - offset - slope * x) / scale) ** 2)
+    weights[known] = w
+    return float(offset), float(slope), weights
+
+
+def _centres(bars: Bars, rows: slice) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Return (k,) how far each black is from where it should be, and whether that is to be used."""
+    windows = bars.windows[:, rows].mean(1)
+    bar = windows[:, _BAR].mean(-1)
+    sides = np.minimum(windows[:, _LEFT].mean(-1), windows[:, _RIGHT].mean(-1))
+    depth = np.maximum(sides - bar, 1.0)
+    dark = np.clip((sides[:, None] - windows) / depth[:, None] - 0.3, 0, 0.5)
+    dark[:, np.abs(_OFFSETS) > 0.6] = 0
+    total = dark.sum(-1)
+    centre = (dark * _OFFSETS).sum(-1) / np.maximum(total, 1e-6)
+    rounding = bars.u * PER_WHITE - np.round(bars.u * PER_WHITE)
+    wide = total / PER_WHITE / 0.5
+    good = (sides - bar > 4) & (wide > 0.3) & (wide < 0.95) & np.isfinite(centre)
+    return centre - rounding / PER_WHITE, good
+
+
+class Fit(NamedTuple):
+    """A plane whose blacks lie at z 0 to 1 between two lines.
+
+    Attributes
+    ----------
+    plane
+        Its z is 0 at the far ends of the blacks and 1 at their front ends, or the other way round.
+    low, high
+        The white keys between these lines were supported by the picture, as u.
+    misfit
+        Root mean square distance of the blacks from where they should be, in white widths.
+    """
+
+    plane: Plane
+    low: float
+    high: float
+    misfit: float
+
+
+def fit_seed(pyramid: Pyramid, plane: Plane, low: float = 0, high: float = 14) -> Fit | None:
+    """Return the plane of the keyboard of which two octaves lie on the line z = 0; None if none is.
+
+    `plane` is seen from straight above.
+    """
+    u = blacks_between(low, high)
+    z = np.arange(-6, 6.01, 0.25)
+    middle = len(z) // 2
+    for _ in range(3):
+        bars = look(pyramid, plane, u, z, slice(middle - 1, middle + 2))
+        good = bars.support > 0.4
+        if good.sum() < 6:
+            return None
+        e, known = _centres(bars, slice(middle - 1, middle + 2))
+        use = good & known
+        if use.sum() < 5:
+            return None
+        offset, slope, _ = _robust_line(u, np.where(use, e, np.nan), 0.1)
+        top, bottom = _runs(bars.contrast, z, slice(middle - 1, middle + 2))
+        tops = _robust_line(u, np.where(good, top, np.nan), 0.3)
+        bottoms = _robust_line(u, np.where(good, bottom, np.nan), 0.3)
+        # The end that is better defined tells how the line is to be turned.
+        tilt = tops[1] if tops[2].sum() > bottoms[2].sum() else bottoms[1]
+        centre = (u.min() + u.max()) / 2
+        ends = [line[0] + line[1] * centre for line in (tops, bottoms)]
+        if not np.isfinite(ends).all():
+            return None
+        shift = (ends[0] + ends[1]) / 2
+        change = np.array([[1 + slope, 0, offset], [tilt, 1, shift - tilt * centre], [0, 0, 1]])
+        plane = plane.moved(change)
+    length = ends[1] - ends[0]
+    if not 0.8 < length < 9:
+        return None
+    # From here on the blacks lie between z = 0 and z = 1.
+    plane = plane.moved(np.array([[1, 0, 0], [0, length, -length / 2], [0, 0, 1]]))
+    return grow(pyramid, plane, low, high)
+
+
+DEPTHS = np.arange(-0.6, 1.61, 0.05)
+"""z at which blacks from 0 to 1 are looked at."""
+INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.85)))
+
+
+def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
+    """Fit the plane to the blacks between two lines, and take in their neighbours while they fit."""
+    misfit = 1.0
+    settled = 0
+    for _ in range(24):
+        wide_low, wide_high = max(low - 21, -_FAR_OFF), min(high + 21, _FAR_OFF)
+        u = blacks_between(wide_low, wide_high)
+        bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+        new_low, new_high = _extent(u, bars.support, low, high)
+        inside = (u > new_low - 0.01) & (u < new_high + 0.01)
+        if (inside & (bars.support > SUPPORTED)).sum() < 5:
+            return None
+        plane, now = _adjust(
+            plane, bars, inside & (bars.support > 0.4), new_low, new_high, 0.15
+        )
+        if not np.isfinite(now):
+            return None
+        settled = settled + 1 if (new_low, new_high) == (low, high) and now > misfit - 3e-3 else 0
+        low, high, misfit = new_low, new_high, now
+        if settled == 2:
+            break
+    return Fit(plane, low, high, misfit)
+
+
+def refit(pyramid: Pyramid, fit: Fit) -> Fit:
+    """Return the fit with its last small errors taken out, its stretch of keys unchanged."""
+    plane, misfit = fit.plane, fit.misfit
+    u = blacks_between(fit.low, fit.high)
+    for scale in (0.15, 0.15, 0.08):
+        bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+        moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high, scale)
+        if not np.isfinite(now):
+            break
+        plane, misfit = moved, now
+    return Fit(plane, fit.low, fit.high, misfit)
+
+
+def follow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[Plane, Bars]:
+    """Return the plane moved to where the next picture shows the keys, and what it showed there.
+
+    That is cheap, and works for movements of less than a third of a white key.
+    """
+    bars = look(pyramid, plane, blacks_between(low, high), DEPTHS, INNER, slack=True)
+    use = bars.support > SUPPORTED
+    if use.sum() < 5:
+        return plane, bars
+    moved, misfit = _adjust(plane, bars, use, low, high, 0.15)
+    return (moved if np.isfinite(misfit) else plane), bars
+
+
+def _extent(u: Doubles, support: Floats, low: float, high: float) -> tuple[float, float]:
+    """Return the lines between which most blacks are supported, not far beyond the old ones."""
+    evidence = np.clip(support, 0.0, 0.9) - 0.4
+    middle = (low + high) / 2
+    # A hand hides some; what is seen beyond it must outweigh these.
+    ends = []
+    for side in (-1, 1):
+        order = np.argsort(side * u)
+        order = order[side * (u[order] - middle) >= 0]
+        total = np.cumsum(evidence[order])
+        ends.append(u[order[int(np.argmax(total))]] if len(order) else middle)
+    return float(np.floor(ends[0] - 0.3)), float(np.ceil(ends[1] + 0.3))
+
+
+def _adjust(
+    plane: Plane,
+    bars: Bars,
+    use: NDArray[np.bool_],
+    low: float,
+    high: float,
+    scale: float = 0.08,
+) -> tuple[Plane, float]:
+    """Return the plane moved to where the blacks are, and how far these were off before.
+
+    Blacks that are off by more than `scale` count less and less.
+    """
+    middle = (low + high) / 2
+    plane = _about(plane, middle)
+    span = max(7.0, (high - low) / 2)
+    x = (bars.u - middle) / span
+    n, knots = len(x), len(plane.knots_u)
+    hats = np.stack([np.interp(bars.u, plane.knots_u, row) for row in np.eye(knots)], 1)
+    # Few keys are no reason to believe that they are bent.
+    bends = high - low > 20
+    rows: list[Doubles] = []
+    values: list[Doubles] = []
+    weights: list[Doubles] = []
+    one, none = np.ones(n), np.zeros(n)
+    flat = np.zeros((n, knots))
+
+    # A change of a homography near the identity: a0 + a1 u + a2 z + u (g u + h z), and as much for
+    # z; then how much lines bend, and how much keys lie aside.
+    errors = []
+    for z in (0.2, 0.4, 0.6, 0.8):
+        at = int(np.searchsorted(DEPTHS, z - 0.01))
+        e, known = _centres(bars, slice(at - 2, at + 3))
+        ok = use & known
+        row = [one, x, one * z, none, none, none, x * x, x * z / span, none]
+        rows.append(np.column_stack([*row, hats]))
+        values.append(np.where(ok, e, 0))
+        weights.append(np.where(ok, 1.0, 0.0))
+        errors.append(e[ok])
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER)
+    for z, found in ((0.0, top), (1.0, bottom)):
+        ok = use & np.isfinite(found)
+        row = [none, none, none, one, x, one * z, z * x / span, one * z * z / span**2, x * x]
+        rows.append(np.column_stack([*row, flat]))
+        values.append(np.where(ok, found - z, 0))
+        weights.append(np.where(ok, 1.0, 0.0))
+    joined = np.concatenate(errors)
+    if len(joined) < 5:
+        return plane, float("nan")
+    a, y, w = np.concatenate(rows), np.concatenate(values), np.concatenate(weights)
+    along = np.repeat([True] * 4 + [False] * 2, n)
+    prior, right = _prior(plane, float(use.sum()), span, bends)
+    solution = np.zeros(a.shape[1])
+    for _ in range(5):
+        r = y - a @ solution
+        # Along the keys the ends of the blacks are less certain, and hands hide them.
+        soft = w / (1 + (r / np.where(along, scale, 0.06)) ** 2) * np.where(along, 1.0, 0.4)
+        left = (a * soft[:, None]).T @ a
+        solution = np.linalg.solve(left + prior, a.T @ (soft * y) + right)
+    a0, a1, a2, b0, b1, b2, g, h, bow = solution[:9]
+    change = np.array(
+        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span**2, -h / span**2, 1.0]]
+    )
+    to_middle = np.array([[1, 0, middle], [0, 1, 0], [0, 0, 1.0]])
+    from_middle = np.array([[1, 0, -middle], [0, 1, 0], [0, 0, 1.0]])
+    plane = replace(
+        plane, bow=plane.bow + bow / span**2, knots_shift=plane.knots_shift + solution[9:]
+    )
+    plane = plane.moved(to_middle @ change @ from_middle)
+    # Some are hidden by hands; what the others do is what counts.
+    worst = np.quantile(np.abs(joined), 0.9)
+    return plane, float(np.sqrt(np.mean(joined[np.abs(joined) <= worst] ** 2)))
+
+
+def _prior(plane: Plane, known: float, span: float, bends: bool) -> tuple[Doubles, Doubles]:
+    """Return what is known of changes beforehand: matrix and right side of normal equations."""
+    size = 9 + len(plane.knots_u)
+    prior, right = np.zeros((size, size)), np.zeros(size)
+    diagonal = np.arange(9)
+    prior[diagonal, diagonal] = known * np.array([1e-6] * 6 + [4e-4, 1e-2, 0])
+    noise = 0.1
+    bow = (noise / (0.05 * (span / 26) ** 2)) ** 2 if bends else 1e9
+    prior[8, 8] = bow
+    right[8] = -bow * plane.bow * span**2 if bends else 0.0
+    # Bent keyboards are so smoothly; where nothing is seen they go on straight.
+    second = np.diff(np.eye(len(plane.knots_u)), 2, axis=0)
+    smooth = (noise / 0.2) ** 2 * second.T @ second + (noise / 1.0) ** 2 * np.eye(second.shape[1])
+    smooth = smooth if bends else 1e9 * np.eye(second.shape[1])
+    prior[9:, 9:] = smooth
+    right[9:] = -smooth @ plane.knots_shift if bends else 0.0
+    return prior, right
+
+
+def _about(plane: Plane, middle: float) -> Plane:
+    """Return nearly the same plane, its bow counted from another middle."""
+    if plane.bow == 0:
+        return replace(plane, middle=middle)
+    # (o + d)^2 = o^2 + 2 d o + d^2, of which the last two are a homography's.
+    d, q = middle - plane.middle, plane.bow
+    change = np.array([[1, 0, 0], [2 * q * d, 1, q * d * d - 2 * q * d * middle], [0, 0, 1.0]])
+    return replace(plane.moved(change), middle=middle)
