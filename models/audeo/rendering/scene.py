@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from models.audeo.rendering.hands import HandMotion
 from models.audeo.rendering.looks import Colour, Look
 from models.audeo.rendering.performance import Random
-from stream.music.keyboard import CENTRES_U, IS_BLACK, KEYS
+from stream.music.keyboard import CENTRES_U, IS_BLACK, KEYS, WHITES
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2
 
 Floats = NDArray[np.float64]
-FAR_Y, NEAR_Y = -0.5, 9.0
+AROUND_Y = (-0.5, 9.0)
 """What is drawn of the plane: from behind the far ends of the keys to where the hands come from."""
 
 _SHIFT = 4
@@ -30,17 +30,26 @@ _BLACK_KEYS = np.flatnonzero(IS_BLACK)
 
 
 class Scene:
-    """Draws the whites from `left` to `right` (0 to 52) with `scale` pixels for each."""
+    """Draws the plane from `left` to `right` and `far` to `near`, with `scale` pixels a white."""
 
-    def __init__(self, rng: Random, look: Look, left: int, right: int, scale: int) -> None:
+    def __init__(
+        self,
+        rng: Random,
+        look: Look,
+        scale: int,
+        *,
+        across: tuple[float, float] = (0.0, WHITES),
+        along: tuple[float, float] = AROUND_Y,
+    ) -> None:
         self._cv2: Any = load_cv2("The renderer")
-        self.look, self.left, self.right, self.scale = look, left, right, scale
-        self.width = (right - left) * scale
-        self.height = round((NEAR_Y - FAR_Y) * scale)
+        self.look, self.scale = look, scale
+        (self.left, self.right), (self.far, self.near) = across, along
+        self.width = round((self.right - self.left) * scale)
+        self.height = round((self.near - self.far) * scale)
         self._tone = 1 + rng.normal(0, look.white_spread / 255, KEYS)
         self._light = self._draw_light(rng)
         self._blacks = [
-            k for k in _BLACK_KEYS if left - 1.5 < CENTRES_U[k] < right + 1.5
+            k for k in _BLACK_KEYS if self.left - 1.5 < CENTRES_U[k] < self.right + 1.5
         ]  # fmt: skip
         self._still = self._draw_still(rng)
 
@@ -69,7 +78,7 @@ class Scene:
         look = self.look
         grow = look.camera_height / (look.camera_height - p[:, 2])
         x = look.camera_u + (p[:, 0] - look.camera_u) * grow - self.left
-        y = look.camera_y + (p[:, 1] - look.camera_y) * grow - FAR_Y
+        y = look.camera_y + (p[:, 1] - look.camera_y) * grow - self.far
         xy = np.stack([x, y], axis=1) * self.scale - 0.5
         fixed = np.clip(np.round(xy * (1 << _SHIFT)), -1e6, 1e6)
         return np.asarray(fixed, np.int32)
@@ -82,13 +91,13 @@ class Scene:
         look = self.look
         u = np.linspace(self.left / 26 - 1, self.right / 26 - 1, self.width)
         y = np.linspace(-1, 1, self.height)
-        coarse = rng.normal(0, look.blotches, (4, max(3, (self.right - self.left) // 4)))
+        coarse = rng.normal(0, look.blotches, (4, max(3, int(self.right - self.left) // 4)))
         blotches = self._cv2.resize(
             coarse, (self.width, self.height), interpolation=self._cv2.INTER_CUBIC
         )
         light = look.gain * (1 + look.gradient_u * u + look.gradient_y * y[:, None] + blotches)
         # The case throws a shadow on the far ends of the keys.
-        far = (np.arange(self.height) / self.scale + FAR_Y) / 0.35
+        far = (np.arange(self.height) / self.scale + self.far) / 0.35
         light = light * np.interp(far, [0, 1], [rng.uniform(0.3, 0.95), 1])[:, None]
         return np.asarray(light[..., None] * look.tint, np.float32)
 
@@ -97,12 +106,12 @@ class Scene:
         image = np.empty((self.height, self.width, 3), np.uint8)
         image[:] = look.case
         slip_y = look.white_length + rng.uniform(0.15, 1.2)
-        floor = look.floor + rng.normal(0, look.floor_texture, (12, self.right - self.left, 3))
+        floor = look.floor + rng.normal(0, look.floor_texture, (12, int(self.right - self.left), 3))
         floor = cv2.resize(floor, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
-        near = round((slip_y - FAR_Y) * self.scale)
+        near = round((slip_y - self.far) * self.scale)
         if near < self.height:
             image[near:] = np.clip(floor, 0, 255)[near:]
-        front = round((look.white_length - FAR_Y) * self.scale)
+        front = round((look.white_length - self.far) * self.scale)
         image[front:near] = look.slip
         for key in _WHITE_KEYS:
             u = CENTRES_U[key] - 0.5
@@ -213,7 +222,7 @@ class Scene:
         fingers, palm = self._bones(hand, moment)
         wrist = palm[-2:].mean(axis=0)
         half = 1.25 * self.look.hand_size
-        away = np.array([hand.side * 2.2, 7.0, 0.6])
+        away = np.array([hand.side * 3.5, 12.0, 0.6])
         near, far = np.array([half, -0.3, 0]), np.array([half * 1.3, 0, 0])
         arm = np.stack([wrist + near, wrist - near, wrist + away - far, wrist + away + far])
         return fingers, palm, arm
