@@ -30,7 +30,7 @@ from models.audeo.network import (
 from models.audeo.trained import Card
 from stream.model_file import Contract, Port, Score
 from stream.music.keyboard import CENTRES_U, IS_BLACK, KEY_NAMES, KEYS
-from stream.music.strip import STRIP_HEIGHT, STRIP_WIDTH
+from stream.music.strip import CHANNELS, STRIP_HEIGHT, STRIP_WIDTH
 
 Array = NDArray[np.float64]
 _SHAPE = (STRIP_HEIGHT, STRIP_WIDTH)
@@ -40,12 +40,12 @@ _MEMORY_FRAMES = 100
 def piano_step(network: PianoNetwork, look_ahead: int = 0) -> StepGraph:
     """Return one frame of the network as a graph.
 
-    The input is `strip` (56, 624, 3) uint8, the output `keys` (3, 88) float32: probabilities of
+    The input is `strip` (56, 624, 4) uint8, the output `keys` (3, 88) float32: probabilities of
     onset and frame, and velocity from 0 to 1, of each key, `look_ahead` frames ago. States are
     those of `models.audeo.network.View`, and `memory` (88, M).
     """
     graph = Graph("piano_step")
-    x = _see(graph, graph.input("strip", (*_SHAPE, 3), "uint8"))
+    x = _see(graph, graph.input("strip", (*_SHAPE, len(CHANNELS)), "uint8"))
     for conv, norm in network.convolutions():
         weight, bias = _folded(conv, norm)
         x = graph.op(
@@ -80,7 +80,7 @@ def export_piano(
     sha256
         Of the weights.
     strips
-        (stretches, frames, 56, 624, 3) pictures; each is run from cold, frame by frame, and
+        (stretches, frames, 56, 624, 4) pictures; each is run from cold, frame by frame, and
         compared with the whole run in PyTorch at every frame.
     path
         Of the new file; an old one stays as it is unless all goes well.
@@ -109,8 +109,8 @@ def export_piano(
 
 def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Contract:
     fed = Port(
-        name="strip", kind="strip", shape=(*_SHAPE, 3), axes=("row", "column", "colour"),
-        unit="", channels=("blue", "green", "red"), dtype="uint8",
+        name="strip", kind="strip", shape=(*_SHAPE, len(CHANNELS)),
+        axes=("row", "column", "channel"), unit="", channels=CHANNELS, dtype="uint8",
     )  # fmt: skip
     made = Port(
         name="keys", kind="keys", shape=(len(OUTPUTS), KEYS), axes=("output", "key"), unit="",
@@ -136,14 +136,13 @@ def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Cont
 
 
 def _see(graph: Graph, strip: str) -> str:
-    """Return the channels (1, 6, 56, 624); the same as `models.audeo.network.see`."""
+    """Return the channels (1, 7, 56, 624); the same as `models.audeo.network.see`."""
     h, w = _SHAPE
-    flat = graph.op("Cast", graph.reshape(strip, h * w, 3), to=1)
-    mix = np.array([[0.114, 0.587, 0.299], [-0.114, -0.587, 0.701]]) / 255
+    flat = graph.op("Cast", graph.reshape(strip, h * w, len(CHANNELS)), to=1)
+    mix = np.array([[0.114, 0.587, 0.299, 0], [-0.114, -0.587, 0.701, 0], [0, 0, 0, 2]]) / 255
     both = graph.op("Gemm", graph.constant(mix), flat, transB=1)
-    luma, redness = graph.ops(
-        "Split", [graph.reshape(both, 2, h, w)], (0, 1), axis=0, num_outputs=2
-    )
+    planes = graph.reshape(both, 3, h, w)
+    luma, redness, side = graph.ops("Split", [planes], (0, 1, 2), axis=0, num_outputs=3)
     seen = graph.state("seen", (1, 1, 1))
     one = graph.constant(np.ones((1, 1, 1)))
     first = graph.op("Cast", graph.op("Less", seen, one), to=1)
@@ -175,6 +174,7 @@ def _see(graph: Graph, strip: str) -> str:
         share(graph.op("Sub", luma, last), 3.0),
         share(graph.op("Sub", luma, previous), 3.0),
         share(redness, 2.0),
+        graph.op("Sub", side, graph.constant(1.0)),
     ]
     return graph.reshape(graph.op("Concat", *parts, axis=0), 1, len(parts), h, w)
 

@@ -15,7 +15,7 @@ from models.audeo.network import LOOK_AHEADS
 from models.audeo.trained import load_trained
 from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError
-from stream.music.strip import PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
+from stream.music.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH, side_of
 
 _FRAMES = 130
 _SEED = 3_000_000
@@ -55,10 +55,12 @@ def export_piano_model(run: Path, out: Path, look_ahead: int) -> None:
 
 
 def _strips() -> NDArray[np.uint8]:
-    """Return two stretches (2, 130, 56, 624, 3), each of part of a keyboard."""
-    whole = np.zeros((2, _FRAMES, STRIP_HEIGHT, STRIP_WIDTH, 3), np.uint8)
+    """Return two stretches (2, 130, 56, 624, 4), each of part of a keyboard."""
+    whole = np.zeros((2, _FRAMES, STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), np.uint8)
     for number, stretch in enumerate(whole):
         clip = make_clip(_SEED + number, [])
         columns = slice(clip.left * PX_PER_WHITE, clip.left * PX_PER_WHITE + clip.strips.shape[2])
-        stretch[:, :, columns] = np.resize(clip.strips, (_FRAMES, *clip.strips.shape[1:]))
+        shown = np.resize(clip.strips, (_FRAMES, *clip.strips.shape[1:]))
+        stretch[:, :, columns, :3] = shown
+        stretch[..., 3] = side_of(clip.look.camera_u)
     return whole

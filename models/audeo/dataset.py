@@ -22,6 +22,7 @@ from models.audeo.rendering.performance import (
 from models.audeo.rendering.scores import UNSEEN_PIECES, Score, read_scores
 from stream.errors import ConfigError
 from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES, WHITES
+from stream.music.strip import PX_PER_WHITE, side_of
 
 WINDOW_WHITES = 20
 CLIP_S = 3.0
@@ -94,6 +95,13 @@ class Stored:
     left: int
     px_per_white: float
     camera_u: float
+
+
+def whole_strips(clip: Stored) -> NDArray[np.uint8]:
+    """Return the strips of a clip with the side of the camera, (T, 56, width, 4)."""
+    side = side_of(clip.camera_u, clip.left, clip.strips.shape[2] // PX_PER_WHITE)
+    shape = (*clip.strips.shape[:3], 1)
+    return np.concatenate([clip.strips, np.broadcast_to(side[:, None], shape)], axis=-1)
 
 
 def save_clip(path: Path, clip: Clip) -> None:

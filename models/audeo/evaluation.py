@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.audeo.dataset import Stored
+from models.audeo.dataset import Stored, whole_strips
 from models.audeo.network import LOOK_AHEADS, PianoNetwork, keys_within, run_through
 from models.audeo.notes import Note, Notes, Truth, in_order
 from models.audeo.scores import Score, bands, match, whites_from_camera
@@ -19,12 +19,12 @@ from stream.errors import ConfigError
 from stream.inference import StreamingSession
 from stream.music.keyboard import IS_BLACK, KEYS, LOWEST_PITCH
 from stream.music.note_tracking import NoteTracker
-from stream.music.strip import PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
+from stream.music.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
 from stream.units import to_ns
 
 Floats = NDArray[np.floating[Any]]
 Probabilities = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
-"""From strips (T, 56, width, 3) and their first white to (T, 3, 88), 0 at keys that are not there:
+"""From strips (T, 56, width, 4) and their first white to (T, 3, 88), 0 at keys that are not there:
 probabilities of onset and frame, and velocity."""
 
 END = 0.4
@@ -63,7 +63,7 @@ def of_file(path: Path) -> tuple[Probabilities, int]:
 
     def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
         session.reset()
-        whole = np.zeros((STRIP_HEIGHT, STRIP_WIDTH, 3), np.uint8)
+        whole = np.zeros((STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), np.uint8)
         columns = slice(left * PX_PER_WHITE, left * PX_PER_WHITE + strips.shape[2])
         found = []
         for strip in strips:
@@ -119,7 +119,7 @@ def tally(
     """Score a model on clips; keys at cut edges of a clip do not count."""
     total = Tally()
     for clip in clips:
-        found = probabilities(clip.strips, clip.left)
+        found = probabilities(whole_strips(clip), clip.left)
         score_clip(total, clip, found, begin, late)
     return total
 
@@ -146,7 +146,7 @@ def score_clip(total: Tally, clip: Stored, found: Floats, begin: float, late: in
 
 def best_threshold(clips: Sequence[Stored], probabilities: Probabilities, late: int = 0) -> float:
     """Return the probability of an onset from which notes score best within 50 ms."""
-    found = [probabilities(clip.strips, clip.left) for clip in clips]
+    found = [probabilities(whole_strips(clip), clip.left) for clip in clips]
 
     def f1(begin: float) -> float:
         total = Tally()

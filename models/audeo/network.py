@@ -21,7 +21,7 @@ LOOK_AHEADS = (0, 1, 2, 4)
 """By how many frames the outputs of the heads are late."""
 
 OUTPUTS = ("onset", "frame", "velocity")
-_CHANNELS = 6
+_CHANNELS = 7
 _FLAT_ROWS = 7
 SEEN_LONG = 100.0
 SURPRISE = 0.15
@@ -63,14 +63,14 @@ def fresh_view(batch: int, width: int) -> View:
 
 
 def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
-    """Return the channels (B, 6, 56, width) of one frame and the view after it.
+    """Return the channels (B, 7, 56, width) of one frame and the view after it.
 
-    `strip` is (B, 56, width, 3), blue, green, red, float from 0 to 1. The channels: luma and
-    background over the level of white; how luma differs from the background, from the last frame
-    and the one before; red less luma, which is skin. The background follows slowly, and what
-    differs much moves it little, so that hands leave no trace in it.
+    `strip` is (B, 56, width, 4), as `stream.music.strip` has it, float from 0 to 1. The channels:
+    luma and background over the level of white; how luma differs from the background, from the last
+    frame and the one before; red less luma, which is skin; the side of the camera. The background
+    follows slowly, and what differs much moves it little, so that hands leave no trace in it.
     """
-    blue, green, red = strip.unbind(-1)
+    blue, green, red, side = strip.unbind(-1)
     luma = 0.114 * blue + 0.587 * green + 0.299 * red
     first = (view.seen < 1).to(luma.dtype)
     background = view.background * (1 - first) + luma * first
@@ -83,15 +83,17 @@ def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
     there = (front > BLANK).to(luma.dtype)
     level = (front * there).sum((1, 2), keepdim=True)
     level = level / there.sum((1, 2), keepdim=True).clamp(min=1) + DARK
-    channels = torch.stack(
-        [
-            luma / level - 0.7, background / level - 0.7, 3 * (luma - background) / level,
-            3 * (luma - last) / level, 3 * (luma - before) / level, 2 * (red - luma) / level,
-        ],
-        dim=1,
-    )  # fmt: skip
+    channels = [
+        luma / level - 0.7,
+        background / level - 0.7,
+        3 * (luma - background) / level,
+        3 * (luma - last) / level,
+        3 * (luma - before) / level,
+        2 * (red - luma) / level,
+        2 * side - 1,
+    ]
     after = View(background, luma, last, (view.seen + 1).clamp(max=SEEN_LONG))
-    return channels, after
+    return torch.stack(channels, dim=1), after
 
 
 class PianoNetwork(nn.Module):
@@ -132,7 +134,7 @@ class PianoNetwork(nn.Module):
         return list(zip(convs, norms, strict=True))
 
     def trunk(self, channels: Tensor) -> Tensor:
-        """Return features along the strip (N, F, 3 * whites) from (N, 6, 56, 12 * whites)."""
+        """Return features along the strip (N, F, 3 * whites) from (N, 7, 56, 12 * whites)."""
         x = self.flat(self.first(channels).flatten(1, 2))
         near: Tensor = x + self.near(x)
         wide: Tensor = near + self.hand(near)
@@ -159,14 +161,14 @@ class PianoNetwork(nn.Module):
         return by_frame
 
     def forward(self, channels: Tensor, left: int = 0) -> Tensor:
-        """Return logits (B, T, keys, look-aheads, outputs) from channels (B, T, 6, 56, width)."""
+        """Return logits (B, T, keys, look-aheads, outputs) from channels (B, T, 7, 56, width)."""
         trunk = self.trunk(channels.flatten(0, 1))
         return self.read(trunk.unflatten(0, channels.shape[:2]), left)
 
 
 @torch.no_grad()
 def run_through(network: PianoNetwork, strips: NDArray[np.uint8], left: int = 0) -> Tensor:
-    """Return logits (T, keys, look-aheads, outputs) of strips (T, 56, width, 3) uint8, from cold.
+    """Return logits (T, keys, look-aheads, outputs) of strips (T, 56, width, 4) uint8, from cold.
 
     Long stretches are taken in parts, so that memory does not grow with them.
     """

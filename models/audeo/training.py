@@ -26,9 +26,10 @@ from models.audeo.network import (
 )
 from models.trained_folder import save_tensors
 from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
-from stream.music.strip import PX_PER_WHITE
+from stream.music.strip import PX_PER_WHITE, side_of
 
 Random = np.random.Generator
+_UNSURE_U = 3.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _augment(rng: Random, strips: NDArray[np.uint8]) -> NDArray[np.float32]:
 def draw_crop(
     rng: Random, clip: Stored, settings: TrainingSettings
 ) -> tuple[Tensor, Labels, View, NDArray[np.bool_], int]:
-    """Draw a crop: strips (T, 56, width, 3), labels, the view before, keys that count, left."""
+    """Draw a crop: strips (T, 56, width, 4), labels, the view before, keys that count, left."""
     whites, frames = settings.crop_whites, settings.crop_frames
     total, width = len(clip.strips), clip.strips.shape[2] // PX_PER_WHITE
     stride = 2 if clip.times_s[1] - clip.times_s[0] < 0.025 and rng.random() < 0.5 else 1
@@ -108,6 +109,7 @@ def draw_crop(
     begin = int(rng.integers(0, max(1, total - frames_needed + 1)))
     chosen = np.minimum(np.arange(begin, begin + frames_needed, stride), total - 1)
     offset = int(rng.integers(0, width - whites + 1))
+    left = clip.left + offset
     columns = slice(offset * PX_PER_WHITE, (offset + whites) * PX_PER_WHITE)
     picked = [clip.strips[chosen][:, :, columns]]
     warm = rng.random() < 0.5
@@ -115,19 +117,21 @@ def draw_crop(
         spread = np.linspace(0, total - 1, 9).astype(int)
         picked.append(np.median(clip.strips[spread][:, :, columns], axis=0)[None].astype(np.uint8))
     x = torch.from_numpy(_augment(rng, np.concatenate(picked)))
-    strips = x[:frames]
+    # Where the camera is, is only known from where the middle of the picture lies.
+    side = side_of(clip.camera_u + rng.normal(0, _UNSURE_U), left, whites)
+    sides = torch.from_numpy(side.astype(np.float32) / 255).expand(*x[:frames].shape[:3])
+    strips = torch.cat([x[:frames], sides[..., None]], dim=-1)
     view = fresh_view(1, x.shape[2])
     if warm:
         weights = torch.tensor([0.114, 0.587, 0.299])
         seen = torch.full((1, 1, 1), float(rng.integers(5, 101)))
-        first = (strips[:1] * weights).sum(-1)
+        first = (x[:1] * weights).sum(-1)
         view = View((x[-1:] * weights).sum(-1), first, first, seen)
-    left = clip.left + offset
     all_labels = labels_of(clip.presses, clip.times_s[chosen])
     keys = keys_within(left, whites)
     labels = Labels(*(getattr(all_labels, n)[:, keys] for n in ("onset", "frame", "velocity")))
     if rng.random() < 0.15:
-        _cut(rng, x, labels, keys=keys, left=left, whites=whites)
+        _cut(rng, strips[..., :3], labels, keys=keys, left=left, whites=whites)
     inner = keys_within(left + (left > 0), whites - (left > 0) - (left + whites < WHITES))
     return strips, labels, view, np.isin(keys, inner), left
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+import numpy as np
+
 from stream.errors import ConfigError
 from stream.music.keyboard import FOUND, KeyGrid, check_keyboard
-from stream.music.strip import STRIP_HEIGHT, STRIP_WIDTH, Rectifier
+from stream.music.strip import (
+    CHANNELS,
+    STRIP_HEIGHT,
+    STRIP_WIDTH,
+    Rectifier,
+    middle_of,
+    side_of,
+)
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
-from stream.vision.frames import COLOURS, check_frames
+from stream.vision.frames import check_frames
 
 
 class KeyboardRectify(Node[NodeSettings]):
     """Lay the keys of each frame flat, with 12 pixels for each white key.
 
     It takes a stream of frames and the stream of `keyboard.find` on them. The strips, uint8
-    (56, 624, 3), have the times of their frames. Frames that come while no keyboard is found lead
+    (56, 624, 4), have the times of their frames. Frames that come while no keyboard is found lead
     to nothing and are counted as `no_keyboard`. A new segment begins with a segment of the frames
     and with another grid, but not while one is followed.
     """
@@ -56,6 +65,11 @@ class KeyboardRectify(Node[NodeSettings]):
     def open(self, context: Context) -> None:
         """Begin without a keyboard."""
         super().open(context)
+        (self._size,) = (
+            check_frames(self.use, name, spec)
+            for name, spec in context.inputs.items()
+            if spec.kind == "frame"
+        )
         self._rectifier: Rectifier | None = None
         self._followed: int | None = None
         self._frames: int | None = None
@@ -72,7 +86,10 @@ class KeyboardRectify(Node[NodeSettings]):
         if self._rectifier is None:
             self.context.counters.drop("no_keyboard")
             return ()
-        strip = packet.derive("strip", self._rectifier(packet.data))
+        data = np.empty((STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), np.uint8)
+        data[..., :3] = self._rectifier(packet.data)
+        data[..., 3] = self._side
+        strip = packet.derive("strip", data)
         strip.segment = self._segment
         return [strip]
 
@@ -85,8 +102,11 @@ class KeyboardRectify(Node[NodeSettings]):
             self._followed = packet.segment
             self._segment += 1
         self._rectifier = Rectifier(grid)
+        self._side = side_of(middle_of(grid, *self._size))
 
 
 def strip_spec(period_s: float | None) -> StreamSpec:
     """Return the specification of a stream of strips."""
-    return StreamSpec("strip", (STRIP_HEIGHT, STRIP_WIDTH, 3), "uint8", COLOURS, "", period_s)
+    return StreamSpec(
+        "strip", (STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), "uint8", CHANNELS, "", period_s
+    )

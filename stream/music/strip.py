@@ -1,4 +1,8 @@
-"""The strip: the keys of a picture laid flat, as wide for each key in every picture."""
+"""The strip: the keys of a picture laid flat, as wide for each key in every picture.
+
+It is uint8 (56, 624, 4), 12 pixels for each white key: blue, green, red, and on which side of the
+camera a key lies, since a key that goes down shows the wall of its neighbour away from the camera.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,17 @@ come from."""
 
 STRIP_HEIGHT = BLACK_ROWS + FRONT_ROWS + BEYOND_ROWS
 STRIP_WIDTH = WHITES * PX_PER_WHITE
+CHANNELS = ("blue", "green", "red", "side")
+SIDE_MIDDLE, SIDE_PER_WHITE = 128.0, 2.4
+"""A key in the middle of the picture has this side, and one further right more, by each white."""
+
 _EDGES = (0.0, BLACK_ROWS, BLACK_ROWS + FRONT_ROWS)
 
 
 class Rectifier:
-    """Takes the strip out of pictures in which the keys lie at a grid.
+    """Takes the colours of the strip, uint8 (56, 624, 3), out of pictures with the keys at a grid.
 
-    The strip is uint8 (56, 624, 3): 12 pixels for each white key; where the grid has no lines, it
-    is black.
+    Where the grid has no lines, it is black.
     """
 
     def __init__(self, grid: KeyGrid) -> None:
@@ -38,12 +45,37 @@ class Rectifier:
         self._map, self._weights = self._cv2.convertMaps(xy[..., 0], xy[..., 1], self._cv2.CV_16SC2)
 
     def __call__(self, frame: Frame) -> Frame:
-        """Return the strip of a frame (height, width, 3)."""
+        """Return the colours of a frame (height, width, 3)."""
         strip: Any = self._cv2.remap(
             frame, self._map, self._weights, self._cv2.INTER_LINEAR,
             borderMode=self._cv2.BORDER_CONSTANT, borderValue=0,
         )  # fmt: skip
         return np.asarray(strip, np.uint8)
+
+
+def side_of(middle_u: float, left: int = 0, whites: int = WHITES) -> NDArray[np.uint8]:
+    """Return the side (12 * whites,) of each column of a strip that begins at the white `left`.
+
+    `middle_u` is where the middle of the picture, under which the camera is taken to be, lies on
+    the keyboard, in whites from the left end of A0.
+    """
+    u = left + (np.arange(whites * PX_PER_WHITE) + 0.5) / PX_PER_WHITE
+    side = SIDE_MIDDLE + SIDE_PER_WHITE * (u - middle_u)
+    return np.asarray(np.clip(np.round(side), 0, 255), np.uint8)
+
+
+def middle_of(grid: KeyGrid, height: int, width: int) -> float:
+    """Return where the middle of a picture of that size lies on the keyboard, in whites from A0."""
+    line = grid[1].astype(np.float64)
+    there = np.flatnonzero(np.isfinite(line).all(axis=1))
+    first, last = there[0], there[-1]
+    along = line[last] - line[first]
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    share = (line[there] - line[first]) @ along / (along @ along)
+    at = (middle - line[first]) @ along / (along @ along)
+    if 0 <= at <= 1:
+        return float(np.interp(at, share, there))
+    return float(first + at * (last - first))
 
 
 def _sample_positions(grid: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -61,6 +61,7 @@ def _move(
     middle_u = _glide(times_s, [p.bottom_s for p in presses], centres, rest_u)
     wander = np.cumsum(rng.normal(0, 0.03, len(times_s)))
     reach = rng.uniform(3.0, 5.6) + 0.8 * np.tanh(wander - wander.mean())
+    reach = reach + _away(rng, presses, times_s)
     middle = np.stack([middle_u, reach], axis=1)
 
     tips = np.empty((len(times_s), 5, 3))
@@ -76,6 +77,20 @@ def _move(
     for at_s in times_s[0] + np.cumsum(rng.exponential(1 / max(look.feints, 1e-3), 20)):
         _feint(rng, times_s, tips[:, int(rng.integers(5))], float(at_s))
     return HandMotion(side, tips, middle)
+
+
+def _away(rng: Random, presses: list[Press], times_s: Floats) -> Floats:
+    """Return how far off the keys a hand still is that comes to play, or is again when done."""
+    away = np.zeros_like(times_s)
+    if not presses:
+        return away
+    first, last = min(p.bottom_s for p in presses), max(p.release_s for p in presses)
+    far = rng.uniform(3, 8)
+    if rng.random() < 0.3:
+        away += far * np.clip((first - 0.12 - times_s) / rng.uniform(0.15, 0.6), 0, 1)
+    if rng.random() < 0.3:
+        away += far * np.clip((times_s - last - 0.1) / rng.uniform(0.15, 0.6), 0, 1)
+    return away
 
 
 def _feint(rng: Random, times_s: Floats, tip: Floats, at_s: float) -> None:

@@ -19,6 +19,7 @@ from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_fa
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from stream.errors import ConfigError, ModelError
 from stream.inference import StreamingSession
+from stream.music.strip import side_of
 
 SMALL = PianoConfig(channels=(4, 6, 8), features=8, memory=8)
 
@@ -36,7 +37,9 @@ def strips(frames: int = 12, whites: int = 52, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     still = random.integers(0, 256, (56, 12 * whites, 3))
     moving = random.integers(-40, 40, (frames, 56, 12 * whites, 3))
-    return np.clip(still + moving, 0, 255).astype(np.uint8)
+    shown = np.clip(still + moving, 0, 255).astype(np.uint8)
+    side = np.broadcast_to(side_of(26.0, 0, whites)[:, None], (*shown.shape[:3], 1))
+    return np.concatenate([shown, side], axis=-1)
 
 
 def test_what_comes_later_changes_nothing(network: PianoNetwork) -> None:
@@ -49,7 +52,7 @@ def test_what_comes_later_changes_nothing(network: PianoNetwork) -> None:
 
 def test_the_background_follows_slowly_and_ignores_hands() -> None:
     view = fresh_view(1, 24)
-    bright, hand = torch.full((1, 56, 24, 3), 0.8), torch.full((1, 56, 24, 3), 0.1)
+    bright, hand = torch.full((1, 56, 24, 4), 0.8), torch.full((1, 56, 24, 4), 0.1)
     for _ in range(60):
         _, view = see(bright, view)
     for _ in range(5):
@@ -60,9 +63,9 @@ def test_the_background_follows_slowly_and_ignores_hands() -> None:
 
 
 def test_a_key_that_is_out_of_view_does_not_change_the_others_level() -> None:
-    seen = torch.full((1, 56, 48, 3), 0.8)
+    seen = torch.full((1, 56, 48, 4), 0.8)
     partly = seen.clone()
-    partly[:, :, 24:] = 0
+    partly[:, :, 24:, :3] = 0
     whole, _ = see(seen, fresh_view(1, 48))
     part, _ = see(partly, fresh_view(1, 48))
     torch.testing.assert_close(whole[..., :24], part[..., :24])

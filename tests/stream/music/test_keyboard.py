@@ -104,7 +104,10 @@ def test_frames_become_strips_with_their_times_once_a_keyboard_is_found(node) ->
     node.process("grid", found(straight_grid()))
     (strip,) = node.process("camera", a_frame(2))
     assert (strip.kind, strip.t_ns, strip.source_ns) == ("strip", 2, 2)
-    assert strip.data.shape == (56, 624, 3)
+    assert strip.data.shape == (56, 624, 4)
+    # Right of the middle of the picture, which is 300 px or 29 whites from the left.
+    assert strip.data[0, 28 * 12 : 30 * 12 + 1, 3].tolist() == sorted(strip.data[0, 336:361, 3])
+    assert abs(int(strip.data[0, 29 * 12, 3]) - 128) <= 1
     node.process("grid", found(no_grid(), state="none"))
     assert list(node.process("camera", a_frame(3))) == []
 
