@@ -114,16 +114,28 @@ def perform(plug_in) -> Iterator[Performance]:
     performance.end()
 
 
+@pytest.fixture
+def mjpeg() -> Iterator[Callable[..., MjpegCamera]]:
+    """Make a camera of a script."""
+    cameras: list[MjpegCamera] = []
+
+    def make(script: Callable[[int], Any]) -> MjpegCamera:
+        cameras.append(MjpegCamera(script))
+        return cameras[-1]
+
+    yield make
+    for camera in cameras:
+        camera.close()
+
+
 def notes_so_far(folder: Path) -> int:
     path = folder / "events.csv"
     return len(re.findall(r",144,", path.read_text())) if path.exists() else 0
 
 
-def test_a_recording_that_ctrl_c_ends_is_a_whole_set(collect, perform, where, tmp_path, wait_for):
+def test_a_recording_that_ctrl_c_ends_is_a_whole_set(collect, perform, tmp_path, wait_for):
     out = tmp_path / "set"
-    process = collect(
-        out, "--camera", perform.camera.address, "--midi", "piano", "--keyboard", where
-    )
+    process = collect(out, "--camera", perform.camera.address, "--midi", "piano")
     wait_for(lambda: notes_so_far(out) > 45, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=100)[0]
@@ -142,7 +154,8 @@ def test_a_recording_that_ctrl_c_ends_is_a_whole_set(collect, perform, where, tm
     steps = np.diff(found.frames_ns) / 1e9
     assert abs(np.median(steps) - PERIOD_S) < PERIOD_S / 2
     assert found.card["midi"] == "Digital Piano:keys"
-    again = collect(out, "--camera", perform.camera.address, "--keyboard", where)
+    assert np.abs(found.grid - grid()).max() < 4, "the keys were found"
+    again = collect(out, "--camera", perform.camera.address)
     output = again.communicate(timeout=60)[0]
     assert again.returncode == 2
     assert "exists, and no set is put over another" in output
@@ -236,6 +249,18 @@ def test_a_video_and_a_midi_file_make_a_set(collect, where, tmp_path):
     assert "the lag of the camera cannot be told" in output
     assert "What was recorded is kept" in output
     assert not (other / "card.yaml").exists()
+
+
+def test_a_picture_without_a_keyboard_is_refused_before_anything_is_recorded(
+    collect, plug_in, mjpeg, tmp_path
+):
+    plug_in("Digital Piano")
+    camera = mjpeg(lambda _: (np.full((240, 320, 3), 90, np.uint8) for _ in count()))
+    process = collect(tmp_path / "set", "--camera", camera.address)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2, output
+    assert "the keyboard is not seen for certain" in output
+    assert not (tmp_path / "set").exists()
 
 
 def test_options_that_do_not_go_together_are_refused(collect, tmp_path):
