@@ -18,7 +18,7 @@ from stream.errors import ConfigError, InnervateError, MissingExtraError
 # In the order in which a newcomer needs them; commands of other packages follow.
 _ORDER = (
     "demo", "import", "train", "evaluate", "export", "label", "run", "check", "nodes", "inspect",
-    "recover", "fetch", "bench", "doctor", "schema",
+    "recover", "fetch", "collect", "bench", "doctor", "schema",
 )  # fmt: skip
 _HELP = {
     "demo": "Simulated neurons, a shipped model, live rates: see it work in under a minute.",
@@ -33,6 +33,7 @@ _HELP = {
     "inspect": "Show the card of a model file.",
     "recover": "Make a valid NWB file of what a killed run had recorded.",
     "fetch": "Download a public data set, or a model.",
+    "collect": "Record a camera and a MIDI keyboard as a training set for the piano.",
     "bench": "Measure latency, cost and accuracy on this machine.",
     "doctor": "Say what this machine has, lacks and how well it keeps time.",
     "schema": "Print the JSON Schema of pipeline files, for editors.",
@@ -40,7 +41,7 @@ _HELP = {
 _EXTRA_OF_MODULE = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train",
     "matplotlib": "train", "scipy": "nwb", "pynwb": "nwb", "h5py": "nwb", "hdmf": "nwb",
-    "pandas": "nwb",
+    "pandas": "nwb", "mido": "audio", "rtmidi": "audio",
 }  # fmt: skip
 
 

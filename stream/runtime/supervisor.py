@@ -47,7 +47,7 @@ def run_plan(
     plan: Plan,
     *,
     duration_s: float | None = None,
-    on_status: Callable[[dict[str, Any]], None] | None = None,
+    on_status: Callable[[dict[str, Any]], object] | None = None,
     run_dir: Path | None = None,
     limits: Limits | None = None,
 ) -> Report:
@@ -60,7 +60,8 @@ def run_plan(
     duration_s
         Sources emit what is due up to and including this long after the common start.
     on_status
-        Called a few times a second with the statistics that the status socket publishes.
+        Called a few times a second with the statistics that the status socket publishes; the run
+        ends, as by Ctrl-C, when it returns something true.
     run_dir
         Folder for logs and what nodes leave; by default a new one, see `run_folder`.
     limits
@@ -136,7 +137,7 @@ class _Supervisor:
         plan: Plan,
         *,
         duration_s: float | None,
-        on_status: Callable[[dict[str, Any]], None] | None,
+        on_status: Callable[[dict[str, Any]], object] | None,
         folder: Path,
         limits: Limits,
         token: str,
@@ -397,5 +398,5 @@ class _Supervisor:
             report.duration_s = max(0.0, now_s)
         status = {"v": 1, "t_ns": now_ns, "state": state, **report.status()}
         self._status.send_multipart([b"status", messages.encode(status)])
-        if self._on_status is not None:
-            self._on_status(status)
+        if self._on_status is not None and self._on_status(status):
+            self._interrupts = max(1, self._interrupts)

@@ -29,8 +29,22 @@ class VideoWriter:
         Time without frames that was left out.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate_hz: float) -> None:
-        """Begin a file. `size` is width and height.
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate_hz: float, coding: str = "mp4v"
+    ) -> None:
+        """Begin a file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        size
+            Width and height.
+        rate_hz
+            Frames a second.
+        coding
+            Four letters: `mp4v` is small; `MJPG` is eight times larger, keeps more, and each frame
+            stands for itself.
 
         Raises
         ------
@@ -49,7 +63,7 @@ class VideoWriter:
         cv2 = load_cv2("The node 'overlay'")
         self._cv2 = cv2
         self._out = cv2.VideoWriter(
-            str(path.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), rate_hz, size
+            str(path.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*coding), rate_hz, size
         )
         if not self._out.isOpened():
             raise RecordingError(f"{path} cannot be written as a video; is its folder writable?")

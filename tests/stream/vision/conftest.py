@@ -24,8 +24,8 @@ from stream.commands import main
 main()
 """
 _NEEDS_OPENCV = {
-    "test_action_runs", "test_camera", "test_keypoints", "test_overlay", "test_video",
-    "test_vision_runs", "test_window",
+    "test_action_runs", "test_camera", "test_keypoints", "test_overlay", "test_overlay_music",
+    "test_video", "test_vision_runs", "test_window",
 }  # fmt: skip
 
 

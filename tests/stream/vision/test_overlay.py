@@ -13,10 +13,11 @@ from vision_doubles import number_of, numbered
 from stream.errors import ConfigError, RecordingError
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
-from stream.vision.drawing import Caption, Found, Painter
+from stream.vision.drawing import Found, Painter, Scene
 from stream.vision.frames import frame_packet, frame_spec
+from stream.vision.layers import best
 from stream.vision.layouts import HAND_21, MEDIAPIPE_33
-from stream.vision.overlay import Overlay, OverlaySettings, best
+from stream.vision.overlay import Overlay, OverlaySettings
 from stream.vision.page import PictureServer
 from stream.vision.video_file import VideoFile
 from stream.vision.video_writer import VideoWriter
@@ -122,22 +123,22 @@ def test_a_frame_whose_joints_never_come_is_drawn_without_them_and_counted(tmp_p
 def test_joints_are_drawn_into_the_frame_of_their_own_time(tmp_path):
     node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS})
     drawn = []
-    node._painter.draw = lambda image, found, caption: (
-        drawn.append((found, caption)) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
+    node._painter.draw = lambda image, scene: (
+        drawn.append(scene) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
     )
     for number in range(4):
         node.process("cam", frame(number))
     for at_ms, value in ((0, 10.0), (100, 20.0), (300, 40.0)):
         node.process("keys", keys(at_ms, value))
     # Nothing came for 200 ms: what held 100 ms before is still shown.
-    assert [found[0].joints[0, 1] for found, _ in drawn] == [10, 20, 20, 40]
-    assert all(caption.remarks[0].startswith("keys ") for _, caption in drawn)
+    assert [scene.found[0].joints[0, 1] for scene in drawn] == [10, 20, 20, 40]
+    assert all(scene.remarks[0].startswith("keys ") for scene in drawn)
     node.process("keys", keys(400, state="none"))
     node.process("cam", frame(4))
     node.process("keys", keys(1400))
     node.process("cam", frame(10))
-    assert drawn[4][1].note == "nobody in view"
-    assert drawn[5][0] == [], "what is a second old is not shown any more"
+    assert [scene.nobody for scene in drawn] == [False] * 4 + [True, False]
+    assert drawn[5].found == [], "what is a second old is not shown any more"
     finish(node)
 
 
@@ -145,8 +146,8 @@ def test_frames_between_two_labels_and_frames_of_nobody_do_not_wait_for_labels(t
     labels = dataclasses.replace(LABELS, period_s=0.3)
     node = opened(tmp_path, {"cam": FRAMES, "keys": KEYS, "now": labels})
     drawn = []
-    node._painter.draw = lambda image, found, caption: (
-        drawn.append(caption) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
+    node._painter.draw = lambda image, scene: (
+        drawn.append(scene) or np.zeros((*node._painter.size[::-1], 3), np.uint8)
     )
 
     def say(at_ms, label):
@@ -158,14 +159,14 @@ def test_frames_between_two_labels_and_frames_of_nobody_do_not_wait_for_labels(t
     for number in range(4):
         node.process("cam", frame(number))
         node.process("keys", keys(number * 100))
-    assert [caption.label for caption in drawn] == ["walk"] * 3, "the last waits for its label"
+    assert [scene.label for scene in drawn] == ["walk"] * 3, "the last waits for its label"
     say(300, "sit")
     assert drawn[-1].label == "sit"
     for number in range(4, 10):
         node.process("cam", frame(number))
         node.process("keys", keys(number * 100, state="none"))
     assert len(drawn) == 10
-    assert drawn[-1] == Caption("", 0.9, drawn[-1].remarks, "nobody in view")
+    assert drawn[-1].nobody
     finish(node)
     assert "drawn_unmatched" not in node.context.counters.notes
 
@@ -190,7 +191,7 @@ def test_a_skeleton_is_drawn_where_it_is_and_nowhere_else():
     joints[:, 2] = 1
     joints[MEDIAPIPE_33.index("left_wrist")] = 130, 30, 1
     joints[MEDIAPIPE_33.index("right_wrist")] = 20, 20, 0.1
-    picture = painter.draw(grey, [Found(MEDIAPIPE_33, joints)], Caption())[:120]
+    picture = painter.draw(grey, Scene(found=[Found(MEDIAPIPE_33, joints)]))[:120]
     touched = (picture != 128).any(axis=2)
     assert touched[30, 130]
     assert touched[45, 115], "the arm between"
@@ -198,8 +199,13 @@ def test_a_skeleton_is_drawn_where_it_is_and_nowhere_else():
     assert (grey == 128).all(), "the frame itself belongs to others"
     far = joints.copy()
     far[:, :2] *= 1e6
-    painter.draw(grey, [Found(MEDIAPIPE_33, far)], Caption("throw", 0.9, ("keys 12 ms",)))
-    painter.draw(grey, [Found(HAND_21, joints[:21], "left_")], Caption(note="nobody in view"))
+    far_away = [Found(MEDIAPIPE_33, far)]
+    said = painter.draw(grey, Scene(0, far_away, False, "throw", 0.9, ["keys 12 ms"])).copy()
+    hand = [Found(HAND_21, joints[:21], "left_")]
+    nobody = painter.draw(grey, Scene(0, hand, True, "throw", 0.9)).copy()
+    assert (said[120:] != nobody[120:]).any()
+    silent = painter.draw(grey, Scene(0, hand, True))
+    assert (nobody == silent).all(), "what was said last is not said of nobody"
 
 
 @pytest.mark.parametrize("size", [(120, 160), (121, 163), (33, 47), (1080, 1920)])

@@ -1,0 +1,170 @@
+"""`midi.in`: what somebody plays on a MIDI keyboard."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+from pydantic import Field
+
+from stream.errors import ConfigError
+from stream.music.midi_ports import InputPort, OpenInput, find_input
+from stream.music.notes import (
+    CONTROL,
+    NOTE_OFF,
+    NOTE_ON,
+    SUSTAIN,
+    control,
+    events,
+    note_off,
+    notes_spec,
+)
+from stream.node import Context, NodeSettings, Source, StreamSpec
+from stream.packet import Packet
+
+_WHAT = "The node 'midi.in'"
+_PATIENCE_S = 0.002
+_SILENCE_NS = 20_000_000
+_LOOK_NS = 1_000_000_000
+
+_log = logging.getLogger(__name__)
+Message = tuple[int, int, int]
+
+
+class MidiInSettings(NodeSettings):
+    """Settings of `midi.in`."""
+
+    port: str | None = Field(
+        None, description="MIDI input, by a part of its name; by default the only one that there is"
+    )
+
+
+class MidiIn(Source[MidiInSettings]):
+    """Send the channel messages that come in by MIDI.
+
+    Each leaves in a packet of its own with the time at which it came: on the host clock as `t_ns`,
+    and since the start of the run as `source_ns`. After 20 ms without any, an empty packet says
+    that none was missed. An input that goes away is opened again when it is back; in between its
+    keys and pedals are let go, and a segment begins.
+    """
+
+    use = "midi.in"
+    summary = "notes that somebody plays on a MIDI keyboard"
+    Settings = MidiInSettings
+
+    def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+        """Look for the input.
+
+        Raises
+        ------
+        ConfigError
+            It is not there, or more than one could be meant.
+        MissingExtraError
+            python-rtmidi is not installed.
+        """
+        find_input(self.settings.port, _WHAT)
+        return {"": notes_spec(None)}
+
+    def open(self, context: Context) -> None:
+        """Open the input."""
+        super().open(context)
+        self._start_ns: int | None = None
+        self._lock = threading.Condition()
+        self._waiting: list[tuple[int, list[int]]] = []
+        self._down: dict[tuple[int, int], Message] = {}
+        self._segment = 0
+        self._last_ns = self._looked_ns = 0
+        self._port: InputPort = find_input(self.settings.port, _WHAT)
+        self._input: OpenInput | None = OpenInput(self._port, self._take, _WHAT)
+        context.counters.note("port", self._port.name)
+
+    def start(self, start_ns: int) -> None:
+        """Count time from the common start; what came before is not part of the run."""
+        self._start_ns = self._last_ns = self._looked_ns = start_ns
+
+    def due_ns(self) -> int | None:
+        """Return now: what somebody plays is not known beforehand."""
+        return None if self._start_ns is None else max(self._start_ns, time.monotonic_ns())
+
+    def tick(self) -> Iterable[Packet]:
+        """Send what has come, or wait a moment for it."""
+        with self._lock:
+            if not self._waiting:
+                self._lock.wait(_PATIENCE_S)
+            # Whatever comes once the lock is free again comes later than that.
+            now_ns = time.monotonic_ns()
+            waiting, self._waiting = self._waiting, []
+        packets = [
+            packet for t_ns, data in waiting if (packet := self._packet(t_ns, data)) is not None
+        ]
+        if now_ns - self._looked_ns >= _LOOK_NS:
+            self._looked_ns = now_ns
+            packets += self._look(now_ns)
+        if not packets and now_ns - self._last_ns >= _SILENCE_NS:
+            packets.append(self._make(now_ns, []))
+        if packets:
+            self._last_ns = packets[-1].t_ns
+        return packets
+
+    def close(self) -> None:
+        """Let go of the input."""
+        midi: OpenInput | None = getattr(self, "_input", None)
+        if midi is not None:
+            midi.close()
+
+    def _take(self, data: list[int]) -> None:
+        """Take a message from the thread of the input."""
+        with self._lock:
+            self._waiting.append((time.monotonic_ns(), data))
+            self._lock.notify()
+
+    def _packet(self, t_ns: int, data: list[int]) -> Packet | None:
+        assert self._start_ns is not None
+        if t_ns < self._start_ns:
+            return None
+        if not (0x80 <= data[0] < 0xF0 and len(data) in (2, 3)):
+            self.context.counters.drop("no_channel_message")
+            return None
+        message = (data[0], data[1], data[2] if len(data) == 3 else 0)
+        self._follow(message)
+        return self._make(t_ns, [message])
+
+    def _follow(self, message: Message) -> None:
+        """Remember what would let go of the keys and pedals that are down."""
+        status, number, value = message
+        kind, channel = status & 0xF0, status & 0x0F
+        place = (channel, -number if kind == CONTROL else number)
+        if kind == NOTE_ON and value:
+            self._down[place] = note_off(number, channel)
+        elif kind in (NOTE_ON, NOTE_OFF) or (kind == CONTROL and number == SUSTAIN and not value):
+            self._down.pop(place, None)
+        elif kind == CONTROL and number == SUSTAIN:
+            self._down[place] = control(SUSTAIN, 0, channel)
+
+    def _look(self, now_ns: int) -> list[Packet]:
+        """Notice an input that has gone, and one that is back."""
+        counters = self.context.counters
+        if self._input is not None and not self._input.is_there:
+            _log.warning("the MIDI input '%s' has gone", self._port.name)
+            self._input.close()
+            self._input = None
+            counters.note("outages", counters.notes.get("outages", 0) + 1)
+            released, self._down = list(self._down.values()), {}
+            return [self._make(now_ns, released)]
+        if self._input is None:
+            try:
+                self._port = find_input(self.settings.port or self._port.name, _WHAT)
+                self._input = OpenInput(self._port, self._take, _WHAT)
+            except ConfigError as error:
+                _log.info("%s", error)
+                return []
+            _log.warning("the MIDI input '%s' is back", self._port.name)
+            self._segment += 1
+        return []
+
+    def _make(self, t_ns: int, messages: list[Message]) -> Packet:
+        assert self._start_ns is not None
+        source_ns = t_ns - self._start_ns
+        return Packet("notes", events(messages), t_ns, source_ns, source_ns, segment=self._segment)

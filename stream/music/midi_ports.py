@@ -1,0 +1,134 @@
+"""The MIDI inputs of this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from typing import Any, NamedTuple
+
+from stream.errors import ConfigError, MissingExtraError
+
+_CLIENT = "innervate"
+# ALSA's own loop, and numbers that are others when a device is plugged in again.
+_LOOP = "Midi Through"
+_NUMBERS = re.compile(r" \d+:\d+$")
+
+
+class InputPort(NamedTuple):
+    """A MIDI input: the number of the system's interface to it in python-rtmidi, and its name."""
+
+    api: int
+    name: str
+
+
+def load_rtmidi(what: str) -> Any:
+    """Return the module `rtmidi`; `what` needs it, in the words of an error.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    try:
+        import rtmidi
+    except ImportError as error:
+        raise MissingExtraError(what, "audio") from error
+    return rtmidi
+
+
+def find_input(wanted: str | None, what: str) -> InputPort:
+    """Return the one input whose name has `wanted` in it, or is it; the only one for None.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or more than one.
+    MissingExtraError
+        python-rtmidi is not installed.
+    """
+    ports = _inputs(load_rtmidi(what))
+    if wanted is None:
+        fitting = [port for port in ports if _LOOP not in port.name]
+    else:
+        fitting = [port for port in ports if wanted.lower() in port.name.lower()]
+        fitting = [port for port in fitting if port.name == wanted] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    there = ", ".join(f"'{port.name}'" for port in ports) or "none"
+    if not ports:
+        raise ConfigError(
+            "there is no MIDI input; plug the keyboard in and switch it on (on Linux, ALSA's"
+            " sequencer or a running JACK server is needed)."
+        )
+    asked = "no name was given" if wanted is None else f"'{wanted}' was asked for"
+    raise ConfigError(
+        f"which MIDI input? {asked}, which fits {len(fitting) or 'none'} of those there are:"
+        f" {there}."
+    )
+
+
+class OpenInput:
+    """An input that is open, whose messages go to a function of (bytes as numbers).
+
+    Clock, active sensing and system exclusive messages are left out.
+    """
+
+    def __init__(self, port: InputPort, take: Any, what: str) -> None:
+        """Open an input.
+
+        Raises
+        ------
+        ConfigError
+            It is not there any more, or another program has it.
+        """
+        self._rtmidi = rtmidi = load_rtmidi(what)
+        self._api = port.api
+        self._name = _NUMBERS.sub("", port.name)
+        try:
+            self._midi = rtmidi.MidiIn(rtapi=port.api, name=_CLIENT)
+            self._midi.set_callback(lambda event, _: take(event[0]))
+            self._midi.open_port(_stable_names(self._midi).index(self._name), name="in")
+        except (rtmidi.RtMidiError, ValueError) as error:
+            raise ConfigError(f"the MIDI input '{port.name}' cannot be opened: {error}.") from None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the device is still there: a lost one sends nothing, which tells nothing."""
+        return self._name in (self._names() or ())
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._midi.cancel_callback()
+        if self._names() is None:
+            # The client of a JACK server that has died cannot be closed without a crash.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
+            return
+        self._midi.close_port()
+        self._midi.delete()
+
+    def _names(self) -> list[str] | None:
+        """Return the inputs that there are now; None when the MIDI system does not answer."""
+        # A new client, since one of JACK goes on seeing the ports of a server that has died.
+        try:
+            probe = self._rtmidi.MidiIn(rtapi=self._api, name=f"{_CLIENT} look")
+        except self._rtmidi.RtMidiError:
+            return None
+        names = _stable_names(probe)
+        probe.delete()
+        return names
+
+
+def _stable_names(midi: Any) -> list[str]:
+    return [_NUMBERS.sub("", name) for name in midi.get_ports()]
+
+
+def _inputs(rtmidi: Any) -> list[InputPort]:
+    found = []
+    for api in rtmidi.get_compiled_api():
+        try:
+            midi = rtmidi.MidiIn(rtapi=api, name=_CLIENT)
+        except rtmidi.RtMidiError:  # this machine has no such interface
+            continue
+        found += [InputPort(api, name) for name in midi.get_ports()]
+        midi.delete()
+    return found

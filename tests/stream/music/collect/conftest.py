@@ -1,0 +1,99 @@
+"""A MIDI keyboard that is played by the test, on a JACK server without sound."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+HERE = Path(__file__).parent
+# The camera double is beside the tests of vision.
+sys.path.insert(0, str(HERE.parents[1] / "vision"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the extras where they are not installed; in CI they must be."""
+    missing = [module for module in ("cv2", "mido", "rtmidi") if find_spec(module) is None]
+    if not missing or os.environ.get("CI") == "true":
+        return
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
+
+
+@pytest.fixture
+def collect_jack(
+    monkeypatch: pytest.MonkeyPatch,
+    do_without: Callable[[str], NoReturn],
+    wait_for: Callable[..., None],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a JACK server of its own, for this process and those that it starts."""
+    import rtmidi
+
+    if not shutil.which("jackd"):
+        do_without("needs jackd: apt-get install jackd2")
+    name = f"collect-{os.getpid()}"
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
+    server = subprocess.Popen(
+        ["jackd", "-n", name, "-r", "-d", "dummy", "-r", "48000", "-p", "128"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def answers() -> bool:
+        try:
+            rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
+        except rtmidi.RtMidiError:
+            return False
+        return True
+
+    wait_for(answers, server)
+    yield server
+    server.terminate()
+    server.wait()
+
+
+class Keyboard:
+    """A MIDI keyboard as a program sees it. `name` is what it is called by."""
+
+    def __init__(self, name: str) -> None:
+        import rtmidi
+
+        self.name = f"{name}:keys"
+        self._midi = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name=name)
+        self._midi.open_virtual_port("keys")
+
+    def send(self, message: tuple[int, ...]) -> None:
+        self._midi.send_message(list(message))
+
+    def forget(self) -> None:
+        """Leave it as it is: after the death of its JACK server it cannot be closed."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
+        self._midi = None
+
+    def unplug(self) -> None:
+        if self._midi is not None:
+            self._midi.close_port()
+            self._midi.delete()
+            self._midi = None
+
+
+@pytest.fixture
+def plug_in(collect_jack: object) -> Iterator[Callable[[str], Keyboard]]:
+    """Plug in a keyboard of that name."""
+    keyboards: list[Any] = []
+
+    def plug(name: str) -> Keyboard:
+        keyboards.append(Keyboard(name))
+        return keyboards[-1]
+
+    yield plug
+    for keyboard in keyboards:
+        keyboard.unplug()

@@ -1,0 +1,276 @@
+"""`innervate collect` with a camera in a network and a MIDI keyboard on a JACK server."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import mido
+import numpy as np
+import pytest
+from piano_doubles import HEIGHT, WIDTH, Camera, grid, midi, played
+from vision_doubles import MjpegCamera
+
+from stream.music.collection import load_collection, read_raw, write_grid
+
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from stream.commands import main
+main()
+"""
+PERIOD_S = 1 / 30
+LATE_S = 0.15
+"""By how much the camera shows everything later than it happens."""
+
+
+@pytest.fixture
+def collect(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `innervate collect`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "collect", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "300"},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    """A file that says where the keys are."""
+    write_grid(tmp_path, grid())
+    return tmp_path / "keyboard.npz"
+
+
+class Performance:
+    """Somebody plays for a while, over and over: the camera sees it, MIDI tells of it."""
+
+    def __init__(self, keyboard: Any) -> None:
+        self.keys = played(40, 0.2)
+        self.length_s = 9.0
+        self.keyboard = keyboard
+        self.begin_ns = time.monotonic_ns()
+        self.sent = 0
+        self.over = threading.Event()
+        self.cut = threading.Event()
+        self.camera = MjpegCamera(self._film)
+        self._pictures = [
+            Camera(self.keys, 1).frame(n * PERIOD_S) for n in range(round(self.length_s / PERIOD_S))
+        ]
+        self.begin_ns = time.monotonic_ns()
+        self._thread = threading.Thread(target=self._play)
+        self._thread.start()
+
+    def now_s(self) -> float:
+        return (time.monotonic_ns() - self.begin_ns) / 1e9
+
+    def _film(self, _: int) -> Iterator[Any]:
+        first = self.now_s()
+        for number in count():
+            if self.cut.is_set():
+                return
+            at = first + number * PERIOD_S
+            # What is shown is what was there a while before, not what a late thread would see.
+            yield lambda at=at: self.camera.pause(max(0.0, at - self.now_s()))
+            seen = int(((at - LATE_S) % self.length_s) / PERIOD_S)
+            yield self._pictures[min(seen, len(self._pictures) - 1)]
+
+    def _play(self) -> None:
+        for lap in count():
+            for at, message in midi(self.keys):
+                if self.over.wait(max(0.0, lap * self.length_s + at - self.now_s())):
+                    return
+                self.keyboard.send(message)
+                self.sent += 1
+
+    def end(self) -> None:
+        self.over.set()
+        self._thread.join()
+        self.camera.close()
+
+
+@pytest.fixture
+def perform(plug_in) -> Iterator[Performance]:
+    performance = Performance(plug_in("Digital Piano"))
+    yield performance
+    performance.end()
+
+
+@pytest.fixture
+def mjpeg() -> Iterator[Callable[..., MjpegCamera]]:
+    """Make a camera of a script."""
+    cameras: list[MjpegCamera] = []
+
+    def make(script: Callable[[int], Any]) -> MjpegCamera:
+        cameras.append(MjpegCamera(script))
+        return cameras[-1]
+
+    yield make
+    for camera in cameras:
+        camera.close()
+
+
+def notes_so_far(folder: Path) -> int:
+    path = folder / "events.csv"
+    return len(re.findall(r",144,", path.read_text())) if path.exists() else 0
+
+
+def test_a_recording_that_ctrl_c_ends_is_a_whole_set(collect, perform, tmp_path, wait_for):
+    out = tmp_path / "set"
+    process = collect(out, "--camera", perform.camera.address, "--midi", "piano")
+    wait_for(lambda: notes_so_far(out) > 45, process)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, output
+    assert sorted(path.name for path in out.iterdir()) == [
+        "card.yaml", "events.csv", "frames.csv", "keyboard.npz", "notes.mid", "video.mkv",
+    ]  # fmt: skip
+    found = load_collection(out)
+    # Sending and decoding a picture takes a while, too, on a busy machine longer than a frame.
+    assert LATE_S - 0.05 < found.lag_s < LATE_S + 0.3
+    assert "ms behind MIDI, give or take" in output
+    assert len(found.pitch) >= 45
+    frames = list(found.frames())
+    assert len(frames) == found.card["frames"] > 200
+    assert frames[0][1].shape == (HEIGHT, WIDTH, 3)
+    steps = np.diff(found.frames_ns) / 1e9
+    assert abs(np.median(steps) - PERIOD_S) < PERIOD_S / 2
+    assert found.card["midi"] == "Digital Piano:keys"
+    assert np.abs(found.grid - grid()).max() < 4, "the keys were found"
+    again = collect(out, "--camera", perform.camera.address)
+    output = again.communicate(timeout=60)[0]
+    assert again.returncode == 2
+    assert "exists, and no set is put over another" in output
+
+
+@pytest.mark.parametrize("gone", ["camera", "keyboard"])
+def test_what_was_recorded_before_camera_or_keyboard_went_away_is_a_set(
+    collect, perform, where, wait_for, gone
+):
+    out = where.parent / "set"
+    process = collect(out, "--camera", perform.camera.address, "--keyboard", where)
+    wait_for(lambda: notes_so_far(out) > 45, process)
+    if gone == "camera":
+        perform.cut.set()
+    else:
+        perform.over.set()
+        perform.keyboard.unplug()
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 1, output
+    what = "the camera" if gone == "camera" else "the MIDI input"
+    assert re.search(rf"error: {what} went away after \d+ s; what was recorded until then", output)
+    assert len(load_collection(out).pitch) > 45
+
+
+def test_a_recording_that_was_killed_can_be_completed(collect, perform, where, tmp_path, wait_for):
+    out = tmp_path / "set"
+    process = collect(out, "--camera", perform.camera.address, "--keyboard", where)
+    wait_for(lambda: notes_so_far(out) > 45, process)
+    process.kill()
+    process.wait()
+    size = (out / "events.csv").stat().st_size
+
+    def is_still() -> bool:
+        """The processes that are left notice that and end."""
+        nonlocal size
+        before, size = size, (out / "events.csv").stat().st_size
+        return before == size
+
+    wait_for(is_still)
+    before = len(read_raw(out).notes())
+    done = collect(out, "--finish")
+    output = done.communicate(timeout=100)[0]
+    assert done.returncode == 0, output
+    assert len(load_collection(out).pitch) >= before > 40
+    again = collect(out, "--finish")
+    assert "is a finished set" in again.communicate(timeout=60)[0]
+
+
+def test_a_video_and_a_midi_file_make_a_set(collect, where, tmp_path):
+    import cv2
+
+    keys = played(50, 0.25)
+    camera = Camera(keys)
+    video = tmp_path / "clip.mp4"
+    out = cv2.VideoWriter(
+        str(video), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 30, (WIDTH, HEIGHT)
+    )
+    for number in range(420):
+        out.write(camera.frame(number / 30))
+    out.release()
+    late_s = 2.5
+    track, before = mido.MidiTrack(), 0
+    for at, (status, pitch, velocity) in midi(keys):
+        tick = round((at + late_s) * 960)
+        track.append(mido.Message.from_bytes([status, pitch, velocity], time=tick - before))
+        before = tick
+    file = mido.MidiFile(ticks_per_beat=480)
+    file.tracks.append(track)
+    file.save(tmp_path / "played.mid")
+    made = tmp_path / "set"
+    process = collect(
+        made, "--video", video, "--midi-file", tmp_path / "played.mid", "--keyboard", where
+    )
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, output
+    found = load_collection(made)
+    assert found.video == made / "video.mp4"
+    assert found.video.read_bytes() == video.read_bytes()
+    assert abs(found.lag_s + late_s) < PERIOD_S / 3
+    assert np.abs(np.sort(found.onset_ns) / 1e9 - [key.down_s for key in keys]).max() < PERIOD_S / 2
+    assert found.card["video_file"]["name"] == "clip.mp4"
+    # Of another piece the lag cannot be told: what was copied stays.
+    track[:] = [m if m.is_meta else m.copy(time=m.time + n % 7 * 40) for n, m in enumerate(track)]
+    file.save(tmp_path / "other.mid")
+    other = tmp_path / "other"
+    process = collect(
+        other, "--video", video, "--midi-file", tmp_path / "other.mid", "--keyboard", where
+    )
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 1, output
+    assert "the lag of the camera cannot be told" in output
+    assert "What was recorded is kept" in output
+    assert not (other / "card.yaml").exists()
+
+
+def test_a_picture_without_a_keyboard_is_refused_before_anything_is_recorded(
+    collect, plug_in, mjpeg, tmp_path
+):
+    plug_in("Digital Piano")
+    camera = mjpeg(lambda _: (np.full((240, 320, 3), 90, np.uint8) for _ in count()))
+    process = collect(tmp_path / "set", "--camera", camera.address)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2, output
+    assert "the keyboard is not seen for certain" in output
+    assert not (tmp_path / "set").exists()
+
+
+def test_options_that_do_not_go_together_are_refused(collect, tmp_path):
+    for arguments in (
+        [], ["--midi", "x"], ["--camera", "0", "--video", "x.mp4"], ["--video", "x.mp4"],
+        ["--finish", "--for", "1 s"],
+    ):  # fmt: skip
+        process = collect(tmp_path / "set", *arguments)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 2, output
+        assert "give one of the three" in output
+    process = collect(tmp_path, "--finish")
+    assert "is no set that `innervate collect` began" in process.communicate(timeout=60)[0]
