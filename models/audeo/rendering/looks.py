@@ -47,11 +47,15 @@ class Look:
     black_depth: float
     black_slope: float
     black_taper: float
+    # Shadow of a black key on the white beside it, on one side: how wide, and how dark.
+    contact_width: float
+    contact: float
     # What pressing does besides moving a key: its face in shade, a black one less glossy in front,
-    # more of the slip in front of a white one.
+    # more of what is in front of a white one and a darker gap beside it.
     press_shade: float
     press_gloss: float
     press_front: float
+    press_gap: float
     # Light.
     gain: float
     tint: Colour
@@ -119,8 +123,9 @@ def _any_look(rng: Random) -> Look:
         floor_texture=u(0, 25), white_length=u(6.15, 6.5), white_depth=u(0.34, 0.5),
         black_width=u(0.5, 0.62), black_length=u(3.85, 4.2), black_height=u(0.42, 0.56),
         black_depth=u(0.28, 0.42), black_slope=u(0.15, 0.5), black_taper=u(0, 0.08),
+        contact_width=u(0.03, 0.2), contact=sometimes(0.7, 0.7),
         press_shade=sometimes(0.5, 0.08), press_gloss=sometimes(0.6, 0.5),
-        press_front=sometimes(0.3, 0.2),
+        press_front=sometimes(0.3, 0.2), press_gap=sometimes(0.6, 0.6),
         gain=u(0.75, 1.25), tint=np.clip(1 + rng.normal(0, 0.05, 3), 0.8, 1.2),
         gradient_u=rng.normal(0, 0.1), gradient_y=rng.normal(0, 0.1), blotches=u(0, 0.08),
         drift=abs(rng.normal(0, 0.02)), shadow_u=rng.normal(0, 0.5), shadow_y=rng.normal(-0.2, 0.5),

@@ -65,7 +65,7 @@ class Scene:
                 self._white(image, int(key), depth)
                 again |= {b for b in (int(key) - 1, int(key) + 1) if 0 <= b < KEYS and IS_BLACK[b]}
         for key in again:
-            self._black(image, key, float(depth[key]))
+            self._black(image, key, depth)
         self._shade(image, hands, moment)
         for hand in hands:
             self._hand(image, hand, moment)
@@ -118,7 +118,7 @@ class Scene:
             if self.left - 1 < u < self.right:
                 self._white(image, int(key), np.zeros(KEYS))
         for key in self._blacks:
-            self._black(image, int(key), 0.0)
+            self._black(image, int(key), np.zeros(KEYS))
         return image
 
     def _lower(self, y: float, depth: float, full: float, length: float) -> float:
@@ -141,7 +141,7 @@ class Scene:
         # The opening shows what is under the keys, then the sides of the neighbours.
         y2 = y1 + look.press_front
         under = [(u0, 0, 0), (u0 + 1, 0, 0), (u0 + 1, y2, 0), (u0, y2, 0)]
-        self._fill(image, under, look.slip * 0.6)
+        self._fill(image, under, look.gap * (1 - look.press_gap))
         for edge, other in ((u0, key - 1), (u0 + 1, key + 1)):
             beside = other if 0 <= other < KEYS and not IS_BLACK[other] else (
                 other - 1 if other < key else other + 1)  # fmt: skip
@@ -171,8 +171,9 @@ class Scene:
         self._fill(image, [(u0 + half, y1, z), (u0 + 1 - half, y1, z), (u0 + 1 - half, y1, z - 0.8),
                            (u0 + half, y1, z - 0.8)], white * self.look.front_face)  # fmt: skip
 
-    def _black(self, image: Frame, key: int, down: float) -> None:
-        look = self.look
+    def _black(self, image: Frame, key: int, depth: Floats) -> None:
+        """Draw a black key; beside a white one that is down, its side shows further down."""
+        look, down = self.look, float(depth[key])
         u, half, y1 = float(CENTRES_U[key]), look.black_width / 2, look.black_length
         top = half - look.black_taper
         y_top = y1 - look.black_slope
@@ -182,14 +183,31 @@ class Scene:
         colour = look.black
         side = 0.55 * colour
         for s in (-1, 1):
-            self._fill(image, [(u + s * half, 0, 0), (u + s * half, y1, base),
-                               (u + s * top, y_top, z1), (u + s * top, 0, z0)],
-                       side + (12 if s < 0 else 0))  # fmt: skip
+            white = float(depth[key + s])
+            foot = [self._lower(y, white, look.white_depth, look.white_length) for y in (0.0, y1)]
+            edge = u + s * half
+            if look.contact and s * look.shadow_u >= 0:
+                self._contact(image, key + s, edge, s, foot)
+            self._fill(
+                image,
+                [(edge, 0, foot[0]), (edge, y1, min(base, foot[1])), (u + s * top, y_top, z1),
+                 (u + s * top, 0, z0)],
+                side + (12 if s < 0 else 0),
+            )  # fmt: skip
         slope = [(u - half, y1, base), (u + half, y1, base), (u + top, y_top, z1),
                  (u - top, y_top, z1)]  # fmt: skip
         self._fill(image, slope, colour + look.sheen * (0.9 - look.press_gloss * down))
         self._fill(image, [(u - top, 0, z0), (u + top, 0, z0), (u + top, y_top, z1),
                            (u - top, y_top, z1)], colour + 0.25 * look.sheen)  # fmt: skip
+
+    def _contact(self, image: Frame, white: int, edge: float, s: int, foot: list[float]) -> None:
+        """Draw the shadow of a black key on the white one beside it, which lies at `foot`."""
+        look, y1 = self.look, self.look.black_length
+        # The lower the white, the further the shadow falls.
+        far = edge + s * (look.contact_width + abs(look.shadow_u) * -foot[1] * 0.5)
+        colour = look.white * self._tone[white] * (1 - look.contact)
+        self._fill(image, [(edge, 0, foot[0]), (far, 0, foot[0]), (far, y1, foot[1]),
+                           (edge, y1, foot[1])], colour)  # fmt: skip
 
     def _bones(self, hand: HandMotion, moment: int) -> tuple[list[Floats], Floats]:
         """Return each finger as knuckle, middle joint, last joint, tip (4, 3), and the palm."""
