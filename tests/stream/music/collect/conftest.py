@@ -58,6 +58,9 @@ def collect_jack(
     yield server
     server.terminate()
     server.wait()
+    # Clients that outlive their server leave files behind.
+    for path in Path("/dev/shm").glob(f"jack*_{name}_*"):
+        path.unlink()
 
 
 class Keyboard:
