@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream.captured import captured_output
 from stream.commands.output import write_json
 from stream.runtime.clock import SPIN_NS, Waiter, sharpen_timers
 from stream.runtime.scheduling import PRIORITY, claim_real_time, release_real_time
@@ -144,7 +145,7 @@ def _providers() -> Iterator[Finding]:
     try:
         import onnxruntime as ort
 
-        from stream.inference import captured_output, failure_reason
+        from stream.inference import failure_reason
     except (ImportError, OSError) as error:
         yield Finding("providers", "problem", f"ONNX Runtime cannot be imported ({error})")
         return

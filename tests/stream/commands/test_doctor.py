@@ -12,9 +12,9 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
+from stream.captured import captured_output
 from stream.commands import doctor as module
 from stream.commands.doctor import examine
-from stream.inference import captured_output
 
 
 def run_doctor(*arguments):
