@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from stream.music.midi_guard import FAILED, OPENED
 from stream.music.midi_system import Api
 from stream.units import to_ns
 
+# So much goes into a pipe in one piece, or, when it is full, not at all.
+_PIECE = 4095
 _OPEN_S = 20.0
 _CLOSE_S = 3.0
 _FIRST_PAUSE_NS, _LONGEST_PAUSE_NS = to_ns(0.5), to_ns(8.0)
@@ -77,9 +80,10 @@ class MidiPort:
             self.not_sent += len(messages)
             return
         assert self._guard.stdin is not None
+        data = b"".join(map(bytes, messages))
         try:
-            # Few bytes into an empty pipe: they go in one piece, or, when it is full, not at all.
-            os.write(self._guard.stdin.fileno(), b"".join(map(bytes, messages)))
+            for at in range(0, len(data), _PIECE):
+                os.write(self._guard.stdin.fileno(), data[at : at + _PIECE])
         except BlockingIOError:
             self.not_sent += len(messages)
             self._lose("the process that guards the MIDI port hangs")
@@ -95,10 +99,8 @@ class MidiPort:
                 self._start()
             return
         assert self._guard.stdout is not None
-        try:
+        with contextlib.suppress(BlockingIOError):
             self._said += os.read(self._guard.stdout.fileno(), 65536)
-        except BlockingIOError:
-            pass
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
             what, _, rest = line.decode(errors="replace").partition(" ")

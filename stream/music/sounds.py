@@ -348,7 +348,7 @@ class Synth:
         risen *= rows[_PEAK] * np.maximum(fallen, rows[_SUSTAIN])
         risen *= np.exp(-rows[_RELEASE] * np.maximum(time - rows[_RELEASED], 0))
         rows[_AMPLITUDE] = risen
-        return risen
+        return np.asarray(risen)
 
     def _advance(self, rows: NDArray[np.float64], frames: int) -> None:
         """Move every voice on, around its loop, and end those that are over."""
