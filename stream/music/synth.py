@@ -181,6 +181,8 @@ class SynthNode(Node[SynthSettings]):
             if self._speaker is not None:
                 if not self._speaker.trouble:
                     _wait(lambda: not player.waits, self.settings.delay or 0.1)
+                    if held := player.synth.held:
+                        self.context.counters.note("released_at_end", held)
                     player.end()
                     _wait(lambda: not player.synth.sounding, _TAIL_S)
                 self._speaker.close()

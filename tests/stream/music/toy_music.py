@@ -9,8 +9,8 @@ from pydantic import Field
 
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.node import Context, StreamSpec
-from stream.packet import Packet
 from stream.paced import PacedSettings, PacedSource, Timed
+from stream.packet import Packet
 
 
 class ScaleSettings(PacedSettings):
