@@ -141,8 +141,9 @@ class Receiver:
         self._in.open_port(number)
 
     def close(self) -> None:
-        self._in.close_port()
-        self._in.delete()
+        if not self._in.is_deleted:
+            self._in.close_port()
+            self._in.delete()
 
     @property
     def messages(self) -> list[list[int]]:

@@ -28,7 +28,8 @@ class ScaleSettings(PacedSettings):
 class Scale(PacedSource[ScaleSettings]):
     """One note after the other: a packet each 1 / `rate_hz`, a new note every `frames` of them.
 
-    Note number n has the pitch first + n and velocity 40 + n. With `held` it is never released.
+    Note number n has the pitch first + n and velocity 40 + n, and after 40 of them from the start.
+    With `held` it is never released.
     """
 
     use = "Scale"
@@ -49,9 +50,9 @@ class Scale(PacedSource[ScaleSettings]):
             note, frame = divmod(number, s.frames)
             messages = []
             if frame == 0 and not s.held and 0 < note <= s.notes:
-                messages.append(note_off(s.first_pitch + note - 1))
+                messages.append(note_off(s.first_pitch + (note - 1) % 40))
             if frame == 0 and note < s.notes:
-                messages.append(note_on(s.first_pitch + note, 40 + note))
+                messages.append(note_on(s.first_pitch + note % 40, 40 + note % 40))
             at_ns = number * step_ns
             source_ns = at_ns + round(s.from_s * 1e9)
             yield at_ns, Packet("notes", events(messages), 0, source_ns, source_ns)
