@@ -27,7 +27,7 @@ from stream.units import to_ns
 OPENED, FAILED, GONE = "opened", "failed", "gone"
 _ACTIVE_SENSING = b"\xfe"
 _SENSE_NS = to_ns(0.25)
-_LOOK_NS = to_ns(1.0)
+_LOOK_NS = to_ns(2.0)
 _LAST_WORDS_S = 0.05
 
 
@@ -54,10 +54,7 @@ class Guard:
             number = find_port(name, names)
             self.name = names[number]
             self._out.open_port(number, name="out")
-        rtmidi = load_rtmidi()
-        # A virtual port is where others receive from.
-        probe = rtmidi.MidiIn if self._virtual else rtmidi.MidiOut
-        self._probe = probe(rtapi=self._out.get_current_api(), name=f"{CLIENT} look")
+        self._probe: Any = None
         # Not every system lists the virtual ports of a program to that program itself.
         self._listed = self._is_listed()
 
@@ -90,6 +87,16 @@ class Guard:
         self._out.close_port()
 
     def _is_listed(self) -> bool:
+        rtmidi = load_rtmidi()
+        api = self._out.get_current_api()
+        # A client of JACK goes on seeing the ports of a server that has died.
+        if self._probe is None or api == rtmidi.API_UNIX_JACK:
+            # A virtual port is where others receive from.
+            kind = rtmidi.MidiIn if self._virtual else rtmidi.MidiOut
+            try:
+                self._probe = kind(rtapi=api, name=f"{CLIENT} look")
+            except rtmidi.RtMidiError:
+                return False
         names: list[str] = self._probe.get_ports()
         return any(self.name in name for name in names)
 

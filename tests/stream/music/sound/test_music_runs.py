@@ -111,7 +111,7 @@ def test_a_source_that_is_killed_ends_the_run_and_the_sound(  # noqa: PLR0917
     assert "'notes' was killed by SIGKILL" in output
     wait_for(lambda: capture.loudness == 0)
     assert len(notes_of(mid)) >= 1
-    assert np.abs(read_wav(wav).astype(int)).max() > 500
+    assert np.abs(read_wav(wav).astype(int)).max() > 100
 
 
 def test_when_the_synthesiser_is_killed_its_sound_stops(
@@ -333,9 +333,11 @@ def test_a_port_whose_server_dies_does_not_end_the_run(start, jack, receiver, wa
     )  # fmt: skip
     instrument.connect("keys", wait_for)
     wait_for(lambda: instrument.down, process)
+    # A client of JACK in this very process would not survive the end of its server.
+    instrument.close()
     jack.kill()
     size = mid.stat().st_size
-    wait_for(lambda: mid.stat().st_size > size + 100, process)
+    wait_for(lambda: mid.stat().st_size > size + 200, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
@@ -343,4 +345,3 @@ def test_a_port_whose_server_dies_does_not_end_the_run(start, jack, receiver, wa
     assert notes["outages"] == 1
     assert notes["not_sent"] > 0
     assert "MIDI" in notes["trouble"]
-    jack.start()
