@@ -32,6 +32,7 @@ def test_it_says_what_is_there_and_what_is_not(tmp_path):
     rows = {row["what"]: row for row in table["rows"]}
     assert table["name"] == "doctor"
     assert {"Python", "pyzmq", "extra 'train'", "ONNX Runtime", "real-time priority"} <= set(rows)
+    assert {"sound", "MIDI"} <= set(rows)
     assert rows["CPUExecutionProvider"]["state"] == "ok"
     assert re.match(r"late by p50 \d+ us, p99 \d+ us", rows["timer, paced sources"]["found"])
     problems = [row for row in table["rows"] if row["state"] == "problem"]
