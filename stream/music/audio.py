@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
@@ -27,6 +28,7 @@ _INSTALL = {
     "darwin": "pip install --force-reinstall sounddevice",
     "win32": "pip install --force-reinstall sounddevice",
 }
+_ADVICE = "look at its cable and at the sound server; it is tried again"
 WITHOUT = "A 'file' alone needs neither sound card nor PortAudio."
 
 
@@ -145,7 +147,7 @@ class Speaker:
         self._stop = threading.Event()
         self._look = threading.Event()
         self._opened = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="speaker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
         self._thread.start()
 
     def wait_open(self, alive: Callable[[], None]) -> None:
@@ -158,6 +160,13 @@ class Speaker:
         self._stop.set()
         self._look.set()
         self._thread.join(wait_s)
+
+    def _run(self) -> None:
+        try:
+            self._keep()
+        except Exception as error:  # The node raises it: in here nobody would see it.
+            self._player.error = error
+            self._opened.set()
 
     def _keep(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -184,10 +193,7 @@ class Speaker:
                 break
             lost_at = time.monotonic()
             self.outages += 1
-            self.trouble = (
-                f"{self._wanted.name} went away or stopped: look at its cable and at the sound"
-                " server; it is tried again"
-            )
+            self.trouble = f"{self._wanted.name} went away or stopped: {_ADVICE}"
             self._drop(stream)
             stream = None
             self._find_cards_anew()
@@ -216,7 +222,7 @@ class Speaker:
             )
             stream.start()
         except (self._sd.PortAudioError, ValueError) as error:
-            self.trouble = f"{self._wanted.name} cannot be opened ({error.args[0]})"
+            self.trouble = f"{self._wanted.name} cannot be opened ({error.args[0]}): {_ADVICE}"
             return None
         self.latency_s = float(stream.latency)
         return stream
@@ -233,8 +239,10 @@ class Speaker:
 
     def _find_cards_anew(self) -> None:
         # PortAudio looks for cards only when it starts, and `sounddevice` has no other way to ask.
-        self._sd._terminate()
-        self._sd._initialize()
+        # Whether that worked, opening a card will tell.
+        for again in (self._sd._terminate, self._sd._initialize):
+            with contextlib.suppress(self._sd.PortAudioError):
+                again()
 
     def _callback(self, out: NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
         self._callbacks += 1
