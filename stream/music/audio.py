@@ -216,6 +216,8 @@ class Speaker:
         return False
 
     def _open(self) -> Any:
+        # What was played before an outage is over.
+        self._player.begin_anew()
         try:
             stream = self._sd.OutputStream(
                 **self._wanted.stream(callback=self._callback, finished_callback=self._look.set)

@@ -52,7 +52,7 @@ class Player:
         self.error: Exception | None = None
         self.synth = synth
         self._delay_ns = None if delay_s is None else to_ns(delay_s)
-        self._silence_ns = to_ns(silence_s)
+        self._silence_ns = to_ns(silence_s) + (self._delay_ns or 0)
         self._clock = clock
         self._heard_at_ns = 0
         self._last_ns = clock()
@@ -61,6 +61,7 @@ class Player:
         self._number = 0
         self._released = True
         self._over = False
+        self._anew = False
 
     @property
     def waits(self) -> bool:
@@ -77,7 +78,8 @@ class Player:
         """Write the next samples (frames, 2); the first is heard that long after now."""
         now_ns = self._clock()
         silent = now_ns - self._last_ns > self._silence_ns
-        if (silent or self._over) and not self._released:
+        if self._anew or ((silent or self._over) and not self._released):
+            self._anew = False
             self._arrived.clear()
             self._waiting.clear()
             if self.synth.held:
@@ -109,6 +111,10 @@ class Player:
         if max(out.max(), -out.min()) > 1:
             self.clipped += 1
             np.clip(out, -1, 1, out=out)
+
+    def begin_anew(self) -> None:
+        """Forget what has come and let go of every key when sound is next taken."""
+        self._anew = True
 
     def end(self) -> None:
         """Let go of every key when sound is next taken, and play nothing more."""

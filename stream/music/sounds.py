@@ -39,14 +39,16 @@ _INAUDIBLE = 2e-5
 _QUICK_S = 0.005
 _NEVER = 1e18
 _SHORT_ATTACK_S = 0.003
+_LAST_LEVEL = LEVELS - 1 - 1e-9
 
-# What is kept of each voice, a row each. Times are in frames since the voice began.
+# What is kept of each voice, a row each. Times are in frames since the voice began. The stages of
+# the two envelopes lie beside each other, so that both are computed at once.
 (
-    _AT, _BETWEEN, _STEP, _BASE, _STRIDE, _LOOP_END, _LOOP_LENGTH, _END,
-    _TIME, _DELAY, _ATTACK, _HOLD, _DECAY, _SUSTAIN, _PEAK, _RELEASED, _RELEASE,
-    _F_DELAY, _F_ATTACK, _F_HOLD, _F_DECAY, _F_SUSTAIN, _F_PEAK, _F_RELEASE,
-    _F_BASE, _F_DEPTH, _LEFT, _RIGHT, _AMPLITUDE,
-    _LOUDNESS, _CHANNEL, _KEY, _HELD, _PEDAL, _EXCLUSIVE, _NUMBER,
+    _AT, _BETWEEN, _STEP, _BASE, _STRIDE, _LOOP_END, _LOOP_LENGTH, _END, _TIME, _RELEASED,
+    _DELAY, _F_DELAY, _ATTACK, _F_ATTACK, _HOLD, _F_HOLD, _DECAY, _F_DECAY, _SUSTAIN, _F_SUSTAIN,
+    _PEAK, _F_PEAK, _RELEASE, _F_RELEASE,
+    _F_BASE, _F_DEPTH, _LEFT, _RIGHT, _LOUDNESS, _AMPLITUDE,
+    _CHANNEL, _KEY, _HELD, _PEDAL, _EXCLUSIVE, _NUMBER,
 ) = range(36)  # fmt: skip
 _ROWS = 36
 _FALL = math.log(1e5)
@@ -213,7 +215,9 @@ class Synth:
         v[_CHANNEL], v[_KEY], v[_HELD] = channel, key, 1
         v[_EXCLUSIVE], v[_NUMBER] = zone.exclusive, self._begun
         v[_BASE], v[_STRIDE], v[_END] = playable.at, playable.length, playable.end
+        v[_LOOP_END] = _NEVER
         if playable.loop is not None:
+            v[_END] = _NEVER
             v[_LOOP_END] = playable.loop[1]
             v[_LOOP_LENGTH] = playable.loop[1] - playable.loop[0]
         v[_SUSTAIN], v[_PEAK], v[_RELEASED] = 10.0 ** (-zone.volume.sustain / 200), 1, _NEVER
@@ -266,10 +270,9 @@ class Synth:
         v[_PEAK] *= risen * fallen
         f_risen = min(max((time - v[_F_DELAY]) * v[_F_ATTACK], 0.0), 1.0)
         v[_F_PEAK] *= f_risen * max(1 - v[_F_DECAY] * max(time - v[_F_HOLD], 0.0), v[_F_SUSTAIN])
-        for delay, attack, hold, decay in (
-            (_DELAY, _ATTACK, _HOLD, _DECAY), (_F_DELAY, _F_ATTACK, _F_HOLD, _F_DECAY)
-        ):  # fmt: skip
-            v[delay], v[attack], v[hold], v[decay] = -2, 1, -1, 0
+        # Neither envelope does anything any more but to be released.
+        v[_DELAY:_ATTACK], v[_ATTACK:_HOLD] = -2, 1
+        v[_HOLD:_DECAY], v[_DECAY:_SUSTAIN] = -1, 0
         v[_RELEASED] = time
         v[_HELD] = v[_PEDAL] = 0
 
@@ -302,68 +305,80 @@ class Synth:
         position += rows[_BETWEEN].astype(np.float32)[:, None]
         np.floor(position, out=whole)
         position -= whole
+        # Loudness at the start of the chunk, and by how much it changes until its end.
+        rows[_TIME] += frames
+        loudness = np.empty((2, 1, 1, voices))
+        loudness[0] = rows[_AMPLITUDE]
+        level = self._envelopes(rows)
+        np.subtract(rows[_AMPLITUDE], loudness[0], out=loudness[1])
         # Every voice is taken twice, from the two versions of its sample that it lies between.
-        level = np.minimum(np.maximum(self._filter_level(rows), 0), LEVELS - 1)
-        lower = np.minimum(np.floor(level), LEVELS - 2)
-        share = level - lower
-        start = rows[_BASE] + rows[_AT] + lower * rows[_STRIDE]
-        starts = np.stack([start, start + rows[_STRIDE]]).astype(np.intp)
+        lower = np.floor(level)
+        shares = np.empty((2, voices))
+        np.subtract(level, lower, out=shares[1])
+        np.subtract(1, shares[1], out=shares[0])
+        lower *= rows[_STRIDE]
+        lower += rows[_BASE]
+        lower += rows[_AT]
+        starts = np.empty((2, voices, 1), np.intp)
+        np.copyto(starts[0, :, 0], lower, casting="unsafe")
+        np.add(lower, rows[_STRIDE], out=starts[1, :, 0], casting="unsafe")
         index = self._index[: 2 * size].reshape(2, voices, frames)
-        np.copyto(index, whole, casting="unsafe")
-        index += starts[:, :, None]
+        np.copyto(index[0], whole, casting="unsafe")
+        np.add(index[0], starts[1], out=index[1])
+        index[0] += starts[0]
         taken = self._taken[: 2 * size].reshape(2, voices, frames)
         np.take(self.samples.pool, index, out=taken, mode="clip")
         sound = self._sound[: 2 * size].reshape(2, voices, frames)
         np.multiply(taken.imag, position, out=sound)
         sound += taken.real
-        # Loudness at the start of the chunk and by how much it changes until its end.
-        before = rows[_AMPLITUDE].copy()
-        rows[_TIME] += frames
-        change = self._amplitude(rows) - before
-        gains = self._gains[:, : 2 * voices].reshape(4, 2, voices)
-        for version, part in enumerate((1 - share, share)):
-            for side, row in enumerate((_LEFT, _RIGHT)):
-                loud = part * rows[row]
-                np.multiply(loud, before, out=gains[side, version], casting="same_kind")
-                np.multiply(loud, change, out=gains[2 + side, version], casting="same_kind")
+        # What each voice adds at the start and by the end, left and right, from both versions.
+        gains = self._gains[:, : 2 * voices].reshape(2, 2, 2, voices)
+        sides = rows[_LEFT:_LOUDNESS].reshape(2, 1, voices)
+        np.multiply(loudness * shares, sides, out=gains, casting="same_kind")
         mixed = gains.reshape(4, -1) @ sound.reshape(2 * voices, frames)
-        rise = self._ramp[:frames] / frames
-        np.multiply(mixed[2:], rise, out=mixed[2:])
+        mixed[2:] *= self._ramp[:frames] / frames
         np.add(mixed[:2].T, mixed[2:].T, out=out)
         self._advance(rows, frames)
 
-    def _filter_level(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _envelopes(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Set the amplitudes of the present, and return between which versions voices lie."""
         time = rows[_TIME]
-        risen = np.minimum(np.maximum((time - rows[_F_DELAY]) * rows[_F_ATTACK], 0), 1)
-        fallen = 1 - rows[_F_DECAY] * np.maximum(time - rows[_F_HOLD], 0)
-        envelope = rows[_F_PEAK] * risen * np.maximum(fallen, rows[_F_SUSTAIN])
-        envelope -= rows[_F_RELEASE] * np.maximum(time - rows[_RELEASED], 0)
-        level: NDArray[np.float64] = rows[_F_BASE] + rows[_F_DEPTH] * np.maximum(envelope, 0)
-        return level
-
-    def _amplitude(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        time = rows[_TIME]
-        risen = np.minimum(np.maximum((time - rows[_DELAY]) * rows[_ATTACK], 0), 1)
-        fallen = np.exp(-rows[_DECAY] * np.maximum(time - rows[_HOLD], 0))
-        risen *= rows[_PEAK] * np.maximum(fallen, rows[_SUSTAIN])
-        risen *= np.exp(-rows[_RELEASE] * np.maximum(time - rows[_RELEASED], 0))
-        rows[_AMPLITUDE] = risen
-        return np.asarray(risen)
+        state = time - rows[_DELAY:_ATTACK]
+        state *= rows[_ATTACK:_HOLD]
+        np.maximum(state, 0, out=state)
+        np.minimum(state, 1, out=state)
+        fallen = time - rows[_HOLD:_DECAY]
+        np.maximum(fallen, 0, out=fallen)
+        fallen *= rows[_DECAY:_SUSTAIN]
+        # The volume falls by so many decibels in a second, the filter by so many cents.
+        np.exp(-fallen[0], out=fallen[0])
+        np.subtract(1, fallen[1], out=fallen[1])
+        np.maximum(fallen, rows[_SUSTAIN:_PEAK], out=fallen)
+        state *= fallen
+        state *= rows[_PEAK:_RELEASE]
+        released = np.maximum(time - rows[_RELEASED], 0) * rows[_RELEASE:_F_BASE]
+        np.multiply(state[0], np.exp(-released[0]), out=rows[_AMPLITUDE])
+        level = np.maximum(state[1] - released[1], 0)
+        level *= rows[_F_DEPTH]
+        level += rows[_F_BASE]
+        np.maximum(level, 0, out=level)
+        np.minimum(level, _LAST_LEVEL, out=level)
+        return np.asarray(level)
 
     def _advance(self, rows: NDArray[np.float64], frames: int) -> None:
         """Move every voice on, around its loop, and end those that are over."""
-        on = rows[_BETWEEN] + rows[_STEP] * frames
+        on = rows[_STEP] * frames
+        on += rows[_BETWEEN]
         whole = np.floor(on)
-        rows[_BETWEEN] = on - whole
+        np.subtract(on, whole, out=rows[_BETWEEN])
         rows[_AT] += whole
-        beyond = rows[_AT] - rows[_LOOP_END]
-        length = rows[_LOOP_LENGTH]
-        around = (beyond >= 0) & (length > 0)
+        around = rows[_AT] >= rows[_LOOP_END]
         if around.any():
-            turns = np.floor(beyond[around] / length[around]) + 1
-            rows[_AT, around] -= turns * length[around]
-        over = (rows[_AMPLITUDE] < _INAUDIBLE) & (rows[_TIME] > rows[_HOLD])
-        over |= (rows[_AT] >= rows[_END]) & (length == 0)
+            beyond, length = rows[_AT, around] - rows[_LOOP_END, around], rows[_LOOP_LENGTH, around]
+            rows[_AT, around] -= (np.floor(beyond / length) + 1) * length
+        over = rows[_AMPLITUDE] < _INAUDIBLE
+        over &= rows[_TIME] > rows[_HOLD]
+        over |= rows[_AT] >= rows[_END]
         if over.any():
             # From the last on, so that those that move into the gaps are not among them.
             for voice in np.nonzero(over)[0][::-1]:
@@ -373,10 +388,10 @@ class Synth:
 def _stages(
     voice: NDArray[np.float64], first: int, envelope: Envelope, key: int, fall: float
 ) -> None:
-    """Set delay, attack, hold and decay, which follow each other, from seconds."""
+    """Set delay, attack, hold and decay from seconds; each lies two rows after the one before."""
     hold_s = envelope.hold * 2.0 ** (envelope.hold_by_key * (60 - key) / 1200)
     decay_s = envelope.decay * 2.0 ** (envelope.decay_by_key * (60 - key) / 1200)
     voice[first] = envelope.delay * RATE_HZ
-    voice[first + 1] = 1 / max(envelope.attack * RATE_HZ, 1.0)
-    voice[first + 2] = (envelope.delay + envelope.attack + hold_s) * RATE_HZ
-    voice[first + 3] = fall / max(decay_s * RATE_HZ, 1.0)
+    voice[first + 2] = 1 / max(envelope.attack * RATE_HZ, 1.0)
+    voice[first + 4] = (envelope.delay + envelope.attack + hold_s) * RATE_HZ
+    voice[first + 6] = fall / max(decay_s * RATE_HZ, 1.0)

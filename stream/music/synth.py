@@ -124,6 +124,7 @@ class SynthNode(Node[SynthSettings]):
         self._file: WavFile | None = None
         self._player: Player | None = None
         self._speaker: Speaker | None = None
+        self._not_played = 0
         if s.file is not None:
             self._file = WavFile(s.file, self._synth(), s.silence)
             context.counters.note("file", str(s.file))
@@ -144,7 +145,10 @@ class SynthNode(Node[SynthSettings]):
             # The sound card first: what it plays is late by all that is done before.
             for message in messages:
                 self._prepare(message)
-            self._player.give(packet.t_ns, messages)
+            if self._speaker is not None and self._speaker.trouble:
+                self._not_played += len(messages)
+            else:
+                self._player.give(packet.t_ns, messages)
         if self._file is not None:
             for source_ns, ready in self._timeline.add(stream, packet.source_ns, messages):
                 self._write(source_ns, ready)
@@ -235,6 +239,7 @@ class SynthNode(Node[SynthSettings]):
         rare: dict[str, Any] = {
             "outages": speaker.outages,
             "away_s": round(speaker.away_s, 3),
+            "not_played": self._not_played,
             "late_notes": player.late,
             "clipped_blocks": player.clipped,
             "voices_stolen": player.synth.stolen,

@@ -104,6 +104,18 @@ def test_notes_are_played_again_after_a_silence(card):
     assert it.player.synth.held == 1
 
 
+def test_what_came_while_no_sound_was_taken_can_be_forgotten(card):
+    it = card()
+    it.player.give(it.now_ns, [note_on(ROOT, 100)])
+    it.take(10)
+    it.player.give(it.now_ns, [note_on(50, 100)])
+    it.player.begin_anew()
+    it.take(100)
+    assert it.player.synth.sounding == 0
+    assert it.player.silences == 0
+    assert not it.player.waits
+
+
 def test_at_the_end_every_note_is_released(card):
     it = card()
     it.player.give(it.now_ns, [note_on(ROOT, 100)])
