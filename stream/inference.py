@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from stream.captured import captured_output
 from stream.errors import ModelError
 from stream.model_file import Contract, read_model
 
@@ -224,32 +221,6 @@ def open_session(model: bytes, device: str, threads: int) -> tuple[ort.Inference
         except Exception as error:  # ONNX Runtime's own exceptions have no common base.
             raise ModelError(f"ONNX Runtime cannot load it ({_first_line(error)}).") from None
     return session, log.getvalue()
-
-
-@contextlib.contextmanager
-def captured_output() -> Iterator[io.StringIO]:
-    """Collect what Python and native code write to stdout and stderr inside the block.
-
-    Native libraries write to file descriptor 2 itself, so that is what is redirected. Not for use
-    while other threads write there.
-    """
-    text = io.StringIO()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(text))
-        # A process without stderr, such as a service, has nothing to redirect.
-        with contextlib.suppress(OSError):
-            kept = os.dup(2)
-            file = stack.enter_context(tempfile.TemporaryFile())
-            os.dup2(file.fileno(), 2)
-            stack.callback(_restore_stderr, kept, file, text)
-        yield text
-
-
-def _restore_stderr(kept: int, file: IO[bytes], text: io.StringIO) -> None:
-    os.dup2(kept, 2)
-    os.close(kept)
-    file.seek(0)
-    text.write(file.read().decode(errors="replace"))
 
 
 def _device_id(device: str) -> int:

@@ -17,13 +17,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream.captured import captured_output
 from stream.commands.output import write_json
+from stream.errors import InnervateError
 from stream.runtime.clock import SPIN_NS, Waiter, sharpen_timers
 from stream.runtime.scheduling import PRIORITY, claim_real_time, release_real_time
 
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 _MODULES = {"pyzmq": "zmq", "pyyaml": "yaml", "hdrhistogram": "hdrh"}
-_EXTRAS = ("nwb", "train")
+_EXTRAS = ("nwb", "train", "audio")
 _PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
 _TIMER_PERIOD_NS = 5_000_000
 _TIMER_ROUNDS = 100
@@ -77,6 +79,8 @@ def examine() -> Iterator[Finding]:
     yield from _providers()
     yield _real_time()
     yield from _timers()
+    yield _sound()
+    yield _midi()
     yield _terminal()
 
 
@@ -144,7 +148,7 @@ def _providers() -> Iterator[Finding]:
     try:
         import onnxruntime as ort
 
-        from stream.inference import captured_output, failure_reason
+        from stream.inference import failure_reason
     except (ImportError, OSError) as error:
         yield Finding("providers", "problem", f"ONNX Runtime cannot be imported ({error})")
         return
@@ -203,6 +207,27 @@ def _timers() -> Iterator[Finding]:
         found = f"late by p50 {p50:.0f} us, p99 {p99:.0f} us, max {largest:.0f} us"
         busy = p99 > 1000
         yield Finding(what, "note" if busy else "ok", found, "the machine is busy" if busy else "")
+
+
+def _sound() -> Finding:
+    """Ask for what `synth` asks for by default."""
+    from stream.music.audio import Wanted, check_card
+
+    try:
+        card = check_card(Wanted(None, 128, 0.005))
+    except InnervateError as error:
+        return Finding("sound", "note", "none", str(error))
+    return Finding("sound", "ok", f"the card '{card}' plays stereo at 48 kHz")
+
+
+def _midi() -> Finding:
+    from stream.music.midi import list_ports
+
+    try:
+        ports = list_ports("auto")
+    except InnervateError as error:
+        return Finding("MIDI", "note", "none", str(error))
+    return Finding("MIDI", "ok", f"ports to send to: {', '.join(ports) or 'none at the moment'}")
 
 
 def _terminal() -> Finding:

@@ -12,9 +12,9 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
+from stream.captured import captured_output
 from stream.commands import doctor as module
 from stream.commands.doctor import examine
-from stream.inference import captured_output
 
 
 def run_doctor(*arguments):
@@ -32,6 +32,7 @@ def test_it_says_what_is_there_and_what_is_not(tmp_path):
     rows = {row["what"]: row for row in table["rows"]}
     assert table["name"] == "doctor"
     assert {"Python", "pyzmq", "extra 'train'", "ONNX Runtime", "real-time priority"} <= set(rows)
+    assert {"sound", "MIDI"} <= set(rows)
     assert rows["CPUExecutionProvider"]["state"] == "ok"
     assert re.match(r"late by p50 \d+ us, p99 \d+ us", rows["timer, paced sources"]["found"])
     problems = [row for row in table["rows"] if row["state"] == "problem"]

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stream.captured import captured_output
 from stream.errors import ModelError
-from stream.inference import StreamingSession, captured_output
+from stream.inference import StreamingSession
 
 
 def steps(session, rows, output="rates"):

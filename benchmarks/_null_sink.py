@@ -1,0 +1,121 @@
+"""A sound server with a sound card that is not there, for benchmarks and tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE_HZ = 48_000
+SINK = "silent"
+_PATIENCE_S = 20.0
+
+
+class NullSink:
+    """A PulseAudio daemon of its own in a folder, with one sink that plays nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "native"
+        self.environment = {
+            **os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder),
+            "PULSE_SERVER": f"unix:{self.socket}",
+        }  # fmt: skip
+        self.pulseaudio: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @staticmethod
+    def missing() -> list[str]:
+        """Return the programs that are not installed."""
+        return [name for name in ("pulseaudio", "pactl", "parec") if shutil.which(name) is None]
+
+    def start(self) -> None:
+        """Start the daemon, again after `kill`, and wait until it answers."""
+        self.socket.unlink(missing_ok=True)
+        self.pulseaudio = subprocess.Popen(
+            [
+                "pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
+                "-L", f"module-native-protocol-unix socket={self.socket} auth-anonymous=1",
+                "-L", f"module-null-sink sink_name={SINK} rate={RATE_HZ} channels=2",
+            ],
+            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        end = time.monotonic() + _PATIENCE_S
+        while not (self.socket.exists() and SINK in self.control("list", "short", "sinks")):
+            if self.pulseaudio.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("PulseAudio does not start")
+            time.sleep(0.05)
+
+    def control(self, *arguments: str) -> str:
+        """Return what `pactl` says."""
+        done = subprocess.run(
+            ["pactl", *arguments], env=self.environment, capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    def kill(self) -> None:
+        """End the daemon at once."""
+        if self.pulseaudio is not None:
+            self.pulseaudio.kill()
+            self.pulseaudio.wait()
+
+
+class Capture:
+    """What comes out of the sink, one channel of 16 bits, with the time at which it was read."""
+
+    def __init__(self, sink: NullSink) -> None:
+        self._parec = subprocess.Popen(
+            [
+                "parec", "-d", f"{SINK}.monitor", "--format=s16le", f"--rate={RATE_HZ}",
+                "--channels=1", "--latency-msec=2", "--raw",
+            ],
+            env=sink.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._pieces: list[bytes] = []
+        self._stamps: list[tuple[int, int]] = []
+        self._loudest = 0
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        end = time.monotonic() + _PATIENCE_S
+        while not self._stamps:
+            if time.monotonic() > end:
+                raise RuntimeError("the monitor of the sink gives nothing")
+            time.sleep(0.01)
+
+    @property
+    def loudness(self) -> float:
+        """How loud the newest piece was, 0 to 1."""
+        return self._loudest / 32768
+
+    def close(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Stop; return the samples, and for each when it had been read (`time.monotonic_ns`)."""
+        self._parec.terminate()
+        self._parec.wait()
+        self._thread.join()
+        samples = np.frombuffer(b"".join(self._pieces), np.int16)
+        stamps = np.array(self._stamps, np.int64).reshape(-1, 2)
+        read_ns = np.repeat(stamps[:, 0], np.diff(stamps[:, 1], prepend=0))
+        return samples, read_ns
+
+    def _read(self) -> None:
+        assert self._parec.stdout is not None
+        total = 0
+        rest = b""
+        while data := os.read(self._parec.stdout.fileno(), 65536):
+            now_ns = time.monotonic_ns()
+            data = rest + data
+            rest = data[len(data) // 2 * 2 :]
+            data = data[: len(data) // 2 * 2]
+            if not data:
+                continue
+            total += len(data) // 2
+            self._loudest = int(np.abs(np.frombuffer(data, np.int16).astype(np.int32)).max())
+            self._pieces.append(data)
+            self._stamps.append((now_ns, total))

@@ -1,0 +1,228 @@
+"""Sound servers, MIDI systems and runs of music that tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ctypes.util import find_library
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+import yaml
+from tiny_font import write_font
+
+from benchmarks._null_sink import Capture, NullSink
+
+HERE = Path(__file__).parent
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from stream.commands import main
+main()
+"""
+_SERVER = f"innervate-tests-{os.getpid()}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip all of this where the extra 'audio' is not installed; in CI it must be."""
+    if find_spec("pretty_midi") is not None or os.environ.get("CI") == "true":
+        return
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.skip(reason="needs the extra 'audio'"))
+
+
+@pytest.fixture
+def start_sink(
+    tmp_path_factory: pytest.TempPathFactory,
+    do_without: Callable[[str], NoReturn],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[], NullSink]]:
+    """Start sound servers with a sink that plays nowhere; what is run then finds the newest."""
+    sinks: list[NullSink] = []
+    if missing := NullSink.missing():
+        do_without(f"needs {', '.join(missing)}: apt install pulseaudio pulseaudio-utils")
+    if find_library("portaudio") is None:
+        do_without("needs PortAudio: apt install libportaudio2 libasound2-plugins")
+
+    def start() -> NullSink:
+        sink = NullSink(tmp_path_factory.mktemp("sink"))
+        sinks.append(sink)
+        monkeypatch.setenv("PULSE_SERVER", sink.environment["PULSE_SERVER"])
+        return sink
+
+    yield start
+    for sink in sinks:
+        sink.kill()
+
+
+@pytest.fixture
+def listen(start_sink: Callable[[], NullSink]) -> Iterator[Callable[[NullSink], Capture]]:
+    """Record what comes out of a sink."""
+    captures: list[Capture] = []
+
+    def start(sink: NullSink) -> Capture:
+        captures.append(Capture(sink))
+        return captures[-1]
+
+    yield start
+    for capture in captures:
+        capture.close()
+
+
+class Jack:
+    """A JACK server without a sound card, for MIDI."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["jackd", "-n", _SERVER, "-r", "-d", "dummy", "-r", "48000", "-p", "128"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        import rtmidi
+
+        end = time.monotonic() + 20
+        while True:
+            try:
+                rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
+                return
+            except rtmidi.SystemError:
+                # A server tells nobody that it is ready: it can only be tried.
+                assert time.monotonic() < end, "JACK does not start"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def jack(do_without: Callable[[str], NoReturn], monkeypatch: pytest.MonkeyPatch) -> Iterator[Jack]:
+    """Return a running JACK server, which everything that is run then finds."""
+    if shutil.which("jackd") is None:
+        do_without("needs JACK: apt install jackd2")
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", _SERVER)
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    monkeypatch.setenv("JACK_NO_AUDIO_RESERVATION", "1")
+    server = Jack()
+    yield server
+    server.kill()
+
+
+class Receiver:
+    """An instrument: what came to it, and which keys are down."""
+
+    def __init__(self) -> None:
+        import rtmidi
+
+        self._in = rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="instrument")
+        self._in.ignore_types(active_sense=False)
+        self._seen: list[list[int]] = []
+
+    def be_there_as(self, name: str) -> None:
+        self._in.open_virtual_port(name)
+
+    def connect(self, name: str, wait_for: Callable[..., None]) -> None:
+        """Connect to a port as soon as it is there."""
+        wait_for(lambda: any(name in port for port in self._in.get_ports()))
+        (number,) = (at for at, port in enumerate(self._in.get_ports()) if name in port)
+        self._in.open_port(number)
+
+    def close(self) -> None:
+        if not self._in.is_deleted:
+            self._in.close_port()
+            self._in.delete()
+
+    @property
+    def messages(self) -> list[list[int]]:
+        """What came, without Active Sensing."""
+        return [message for message in self.all if message != [0xFE]]
+
+    @property
+    def all(self) -> list[list[int]]:
+        while (found := self._in.get_message()) is not None:
+            self._seen.append(found[0])
+        return self._seen
+
+    @property
+    def down(self) -> set[int]:
+        keys: set[int] = set()
+        for message in self.messages:
+            if message[0] & 0xF0 == 0x90 and message[2]:
+                keys.add(message[1])
+            elif message[0] & 0xF0 in (0x80, 0x90):
+                keys.discard(message[1])
+        return keys
+
+
+@pytest.fixture
+def receiver(jack: Jack) -> Iterator[Callable[[], Receiver]]:
+    made: list[Receiver] = []
+
+    def make() -> Receiver:
+        made.append(Receiver())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def font(tmp_path: Path) -> Path:
+    """Return a font with a sine that stops soon after its release."""
+    return write_font(tmp_path / "tiny.sf2")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], Path]]]:
+    """Start `innervate run` on these nodes; return the process and where its report will be."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str, **nodes: Any) -> tuple[subprocess.Popen[str], Path]:
+        path, report = tmp_path / "p.yaml", tmp_path / "report.json"
+        path.write_text(yaml.safe_dump({"name": "heard", "nodes": nodes}))
+        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "run", str(path), "--report", str(report), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={
+                **os.environ, "XDG_STATE_HOME": str(tmp_path / "state"),
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            },
+        )  # fmt: skip
+        started.append(process)
+        return process, report
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def kill_part() -> Callable[[subprocess.Popen[str], str], None]:
+    """Return what kills that process of a run whose command line ends in or names something."""
+
+    def kill(run: subprocess.Popen[str], what: str) -> None:
+        parts = [
+            child
+            for child in psutil.Process(run.pid).children(recursive=True)
+            if what in child.cmdline()
+        ]
+        (part,) = parts
+        part.send_signal(signal.SIGKILL)
+
+    return kill
