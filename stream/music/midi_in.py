@@ -28,6 +28,7 @@ _WHAT = "The node 'midi.in'"
 _PATIENCE_S = 0.002
 _SILENCE_NS = 20_000_000
 _LOOK_NS = 1_000_000_000
+_QUIET_NS = 3_000_000_000
 
 _log = logging.getLogger(__name__)
 Message = tuple[int, int, int]
@@ -75,7 +76,7 @@ class MidiIn(Source[MidiInSettings]):
         self._waiting: list[tuple[int, list[int]]] = []
         self._down: dict[tuple[int, int], Message] = {}
         self._segment = 0
-        self._last_ns = self._looked_ns = 0
+        self._last_ns = self._looked_ns = self._played_ns = 0
         self._port: InputPort = find_input(self.settings.port, _WHAT)
         self._input: OpenInput | None = OpenInput(self._port, self._take, _WHAT)
         context.counters.note("port", self._port.name)
@@ -129,6 +130,7 @@ class MidiIn(Source[MidiInSettings]):
             return None
         message = (data[0], data[1], data[2] if len(data) == 3 else 0)
         self._follow(message)
+        self._played_ns = t_ns
         return self._make(t_ns, [message])
 
     def _follow(self, message: Message) -> None:
@@ -146,7 +148,8 @@ class MidiIn(Source[MidiInSettings]):
     def _look(self, now_ns: int) -> list[Packet]:
         """Notice an input that has gone, and one that is back."""
         counters = self.context.counters
-        if self._input is not None and not self._input.is_there:
+        quiet = now_ns - self._played_ns >= _QUIET_NS
+        if self._input is not None and not self._input.is_there(thoroughly=quiet):
             _log.warning("the MIDI input '%s' has gone", self._port.name)
             self._input.close()
             self._input = None

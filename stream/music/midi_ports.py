@@ -91,24 +91,28 @@ class OpenInput:
         except (rtmidi.RtMidiError, ValueError) as error:
             raise ConfigError(f"the MIDI input '{port.name}' cannot be opened: {error}.") from None
 
-    @property
-    def is_there(self) -> bool:
-        """Whether the device is still there: a lost one sends nothing, which tells nothing."""
-        return self._name in (self._names() or ())
+    def is_there(self, *, thoroughly: bool) -> bool:
+        """Tell whether the device is still there: a lost one sends nothing, which tells nothing.
+
+        A client of JACK goes on seeing the ports of a server that has died. That is only noticed
+        `thoroughly`, which takes some milliseconds in which messages have to wait for their time.
+        """
+        anew = thoroughly and self._api == self._rtmidi.API_UNIX_JACK
+        names = self._names_anew() if anew else _stable_names(self._midi)
+        return self._name in (names or ())
 
     def close(self) -> None:
         """Let go of it."""
         self._midi.cancel_callback()
-        if self._names() is None:
+        if self._names_anew() is None:
             # The client of a JACK server that has died cannot be closed without a crash.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
             return
         self._midi.close_port()
         self._midi.delete()
 
-    def _names(self) -> list[str] | None:
-        """Return the inputs that there are now; None when the MIDI system does not answer."""
-        # A new client, since one of JACK goes on seeing the ports of a server that has died.
+    def _names_anew(self) -> list[str] | None:
+        """Return the inputs as a new client sees them; None when no MIDI system answers."""
         try:
             probe = self._rtmidi.MidiIn(rtapi=self._api, name=f"{_CLIENT} look")
         except self._rtmidi.RtMidiError:
