@@ -74,7 +74,7 @@ def check_extras() -> None:
 
 def midi_port(wanted: str | None) -> str:
     """Return the full name of a MIDI input, as `find_input` finds it."""
-    return find_input(wanted, _WHAT).name
+    return find_input(wanted).name
 
 
 def check_new(folder: Path) -> None:
