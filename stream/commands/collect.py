@@ -64,12 +64,12 @@ def collect(
             write_grid(out, grid)
     elif video is not None and midi_file is not None:
         collecting.check_new(out)
-        source = collecting.files_source(video, midi_file)
+        source, played = collecting.read_files(video, midi_file)
         if grid is None:
             grid = collecting.find_grid(collecting.look_into(video))
         collecting.begin(out, grid, source)
         with _progress(console) as show:
-            collecting.copy(out, video, midi_file, lambda frames: show(f"read {frames} frames"))
+            collecting.copy(out, video, played, lambda frames: show(f"read {frames} frames"))
     else:
         assert camera is not None
         collecting.check_new(out)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from stream.errors import ConfigError, RecordingError, RunError
 from stream.files import check_there, file_sha256
@@ -52,6 +53,9 @@ _TAKE = f"{Take.__module__}:{Take.__name__}"
 _LOOKED_AT = 15
 _EVERY = 10
 
+Played = tuple[NDArray[np.int64], NDArray[np.uint8]]
+"""Times in ns and channel messages (n, 3)."""
+
 Show = Callable[[float, int, int], None]
 """Told during a recording: seconds, frames and notes so far."""
 
@@ -70,7 +74,7 @@ def check_extras() -> None:
 
 def midi_port(wanted: str | None) -> str:
     """Return the full name of a MIDI input, as `find_input` finds it."""
-    return find_input(wanted, _WHAT).name
+    return find_input(wanted).name
 
 
 def check_new(folder: Path) -> None:
@@ -173,17 +177,17 @@ def record(folder: Path, plan: Plan, duration_s: float | None, show: Show) -> st
     return gone
 
 
-def copy(folder: Path, video: Path, midi_file: Path, show: Callable[[int], None]) -> None:
-    """Make a set of a video and a MIDI file of the same performance.
+def copy(folder: Path, video: Path, played: Played, show: Callable[[int], None]) -> None:
+    """Make a set of a video and of what a MIDI file of the same performance says.
 
     `show` is told how many frames have been read.
 
     Raises
     ------
     RecordingError
-        One of them cannot be read.
+        The video ends long before it should.
     """
-    times, events = read_midi(midi_file)
+    times, events = played
     shutil.copyfile(video, folder / f"video{video.suffix.lower()}")
     with (folder / FRAMES).open("w") as table:
         table.write(f"{FRAMES_HEAD}\n")
@@ -297,14 +301,21 @@ def camera_source(device: int | str, port: str) -> dict[str, Any]:
     return {"camera": Wanted(device, None, None).name, "midi": port}
 
 
-def files_source(video: Path, midi_file: Path) -> dict[str, Any]:
-    """Return what the card of a set of two files says of where it comes from."""
-    for path in (video, midi_file):
-        check_there(path)
-    return {
+def read_files(video: Path, midi_file: Path) -> tuple[dict[str, Any], Played]:
+    """Return what the card of a set of two files says of them, and what was played.
+
+    Raises
+    ------
+    RecordingError
+        One of them cannot be read.
+    """
+    played = read_midi(midi_file)
+    VideoFile(video)
+    source = {
         "video_file": {"name": video.name, "sha256": file_sha256(video)},
         "midi_file": {"name": midi_file.name, "sha256": file_sha256(midi_file)},
     }
+    return source, played
 
 
 def _note_losses(folder: Path, result: Report) -> None:

@@ -10,27 +10,18 @@ from collections.abc import Iterable, Mapping
 from pydantic import Field
 
 from stream.errors import ConfigError
+from stream.music.held import Held, Message
 from stream.music.midi_ports import InputPort, OpenInput, find_input
-from stream.music.notes import (
-    CONTROL,
-    NOTE_OFF,
-    NOTE_ON,
-    SUSTAIN,
-    control,
-    events,
-    note_off,
-    notes_spec,
-)
+from stream.music.notes import events, notes_spec
 from stream.node import Context, NodeSettings, Source, StreamSpec
 from stream.packet import Packet
 
-_WHAT = "The node 'midi.in'"
 _PATIENCE_S = 0.002
 _SILENCE_NS = 20_000_000
 _LOOK_NS = 1_000_000_000
+_QUIET_NS = 3_000_000_000
 
 _log = logging.getLogger(__name__)
-Message = tuple[int, int, int]
 
 
 class MidiInSettings(NodeSettings):
@@ -64,7 +55,7 @@ class MidiIn(Source[MidiInSettings]):
         MissingExtraError
             python-rtmidi is not installed.
         """
-        find_input(self.settings.port, _WHAT)
+        find_input(self.settings.port)
         return {"": notes_spec(None)}
 
     def open(self, context: Context) -> None:
@@ -73,11 +64,11 @@ class MidiIn(Source[MidiInSettings]):
         self._start_ns: int | None = None
         self._lock = threading.Condition()
         self._waiting: list[tuple[int, list[int]]] = []
-        self._down: dict[tuple[int, int], Message] = {}
+        self._held = Held()
         self._segment = 0
-        self._last_ns = self._looked_ns = 0
-        self._port: InputPort = find_input(self.settings.port, _WHAT)
-        self._input: OpenInput | None = OpenInput(self._port, self._take, _WHAT)
+        self._last_ns = self._looked_ns = self._played_ns = 0
+        self._port: InputPort = find_input(self.settings.port)
+        self._input: OpenInput | None = OpenInput(self._port, self._take)
         context.counters.note("port", self._port.name)
 
     def start(self, start_ns: int) -> None:
@@ -128,35 +119,24 @@ class MidiIn(Source[MidiInSettings]):
             self.context.counters.drop("no_channel_message")
             return None
         message = (data[0], data[1], data[2] if len(data) == 3 else 0)
-        self._follow(message)
+        self._held.take(message)
+        self._played_ns = t_ns
         return self._make(t_ns, [message])
-
-    def _follow(self, message: Message) -> None:
-        """Remember what would let go of the keys and pedals that are down."""
-        status, number, value = message
-        kind, channel = status & 0xF0, status & 0x0F
-        place = (channel, -number if kind == CONTROL else number)
-        if kind == NOTE_ON and value:
-            self._down[place] = note_off(number, channel)
-        elif kind in (NOTE_ON, NOTE_OFF) or (kind == CONTROL and number == SUSTAIN and not value):
-            self._down.pop(place, None)
-        elif kind == CONTROL and number == SUSTAIN:
-            self._down[place] = control(SUSTAIN, 0, channel)
 
     def _look(self, now_ns: int) -> list[Packet]:
         """Notice an input that has gone, and one that is back."""
         counters = self.context.counters
-        if self._input is not None and not self._input.is_there:
+        quiet = now_ns - self._played_ns >= _QUIET_NS
+        if self._input is not None and not self._input.is_there(thoroughly=quiet):
             _log.warning("the MIDI input '%s' has gone", self._port.name)
             self._input.close()
             self._input = None
             counters.note("outages", counters.notes.get("outages", 0) + 1)
-            released, self._down = list(self._down.values()), {}
-            return [self._make(now_ns, released)]
+            return [self._make(now_ns, self._held.release())]
         if self._input is None:
             try:
-                self._port = find_input(self.settings.port or self._port.name, _WHAT)
-                self._input = OpenInput(self._port, self._take, _WHAT)
+                self._port = find_input(self.settings.port or self._port.name)
+                self._input = OpenInput(self._port, self._take)
             except ConfigError as error:
                 _log.info("%s", error)
                 return []

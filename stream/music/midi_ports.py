@@ -6,9 +6,9 @@ import ctypes
 import re
 from typing import Any, NamedTuple
 
-from stream.errors import ConfigError, MissingExtraError
+from stream.errors import ConfigError
+from stream.music.midi_system import CLIENT, load_rtmidi
 
-_CLIENT = "innervate"
 # ALSA's own loop, and numbers that are others when a device is plugged in again.
 _LOOP = "Midi Through"
 _NUMBERS = re.compile(r" \d+:\d+$")
@@ -21,22 +21,7 @@ class InputPort(NamedTuple):
     name: str
 
 
-def load_rtmidi(what: str) -> Any:
-    """Return the module `rtmidi`; `what` needs it, in the words of an error.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        import rtmidi
-    except ImportError as error:
-        raise MissingExtraError(what, "audio") from error
-    return rtmidi
-
-
-def find_input(wanted: str | None, what: str) -> InputPort:
+def find_input(wanted: str | None) -> InputPort:
     """Return the one input whose name has `wanted` in it, or is it; the only one for None.
 
     Raises
@@ -46,7 +31,7 @@ def find_input(wanted: str | None, what: str) -> InputPort:
     MissingExtraError
         python-rtmidi is not installed.
     """
-    ports = _inputs(load_rtmidi(what))
+    ports = _inputs(load_rtmidi())
     if wanted is None:
         fitting = [port for port in ports if _LOOP not in port.name]
     else:
@@ -73,7 +58,7 @@ class OpenInput:
     Clock, active sensing and system exclusive messages are left out.
     """
 
-    def __init__(self, port: InputPort, take: Any, what: str) -> None:
+    def __init__(self, port: InputPort, take: Any) -> None:
         """Open an input.
 
         Raises
@@ -81,36 +66,40 @@ class OpenInput:
         ConfigError
             It is not there any more, or another program has it.
         """
-        self._rtmidi = rtmidi = load_rtmidi(what)
+        self._rtmidi = rtmidi = load_rtmidi()
         self._api = port.api
         self._name = _NUMBERS.sub("", port.name)
         try:
-            self._midi = rtmidi.MidiIn(rtapi=port.api, name=_CLIENT)
+            self._midi = rtmidi.MidiIn(rtapi=port.api, name=CLIENT)
             self._midi.set_callback(lambda event, _: take(event[0]))
             self._midi.open_port(_stable_names(self._midi).index(self._name), name="in")
         except (rtmidi.RtMidiError, ValueError) as error:
             raise ConfigError(f"the MIDI input '{port.name}' cannot be opened: {error}.") from None
 
-    @property
-    def is_there(self) -> bool:
-        """Whether the device is still there: a lost one sends nothing, which tells nothing."""
-        return self._name in (self._names() or ())
+    def is_there(self, *, thoroughly: bool) -> bool:
+        """Tell whether the device is still there: a lost one sends nothing, which tells nothing.
+
+        A client of JACK goes on seeing the ports of a server that has died. That is only noticed
+        `thoroughly`, which takes some milliseconds in which messages have to wait for their time.
+        """
+        anew = thoroughly and self._api == self._rtmidi.API_UNIX_JACK
+        names = self._names_anew() if anew else _stable_names(self._midi)
+        return self._name in (names or ())
 
     def close(self) -> None:
         """Let go of it."""
         self._midi.cancel_callback()
-        if self._names() is None:
+        if self._names_anew() is None:
             # The client of a JACK server that has died cannot be closed without a crash.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
             return
         self._midi.close_port()
         self._midi.delete()
 
-    def _names(self) -> list[str] | None:
-        """Return the inputs that there are now; None when the MIDI system does not answer."""
-        # A new client, since one of JACK goes on seeing the ports of a server that has died.
+    def _names_anew(self) -> list[str] | None:
+        """Return the inputs as a new client sees them; None when no MIDI system answers."""
         try:
-            probe = self._rtmidi.MidiIn(rtapi=self._api, name=f"{_CLIENT} look")
+            probe = self._rtmidi.MidiIn(rtapi=self._api, name=f"{CLIENT} look")
         except self._rtmidi.RtMidiError:
             return None
         names = _stable_names(probe)
@@ -126,7 +115,7 @@ def _inputs(rtmidi: Any) -> list[InputPort]:
     found = []
     for api in rtmidi.get_compiled_api():
         try:
-            midi = rtmidi.MidiIn(rtapi=api, name=_CLIENT)
+            midi = rtmidi.MidiIn(rtapi=api, name=CLIENT)
         except rtmidi.RtMidiError:  # this machine has no such interface
             continue
         found += [InputPort(api, name) for name in midi.get_ports()]

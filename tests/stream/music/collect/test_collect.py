@@ -237,6 +237,10 @@ def test_a_video_and_a_midi_file_make_a_set(collect, where, tmp_path):
     assert abs(found.lag_s + late_s) < PERIOD_S / 3
     assert np.abs(np.sort(found.onset_ns) / 1e9 - [key.down_s for key in keys]).max() < PERIOD_S / 2
     assert found.card["video_file"]["name"] == "clip.mp4"
+    (tmp_path / "bad.mid").write_bytes(b"no music")
+    process = collect(tmp_path / "none", "--video", video, "--midi-file", tmp_path / "bad.mid")
+    assert "cannot be read as MIDI" in process.communicate(timeout=100)[0]
+    assert not (tmp_path / "none").exists()
     # Of another piece the lag cannot be told: what was copied stays.
     track[:] = [m if m.is_meta else m.copy(time=m.time + n % 7 * 40) for n, m in enumerate(track)]
     file.save(tmp_path / "other.mid")
