@@ -316,8 +316,11 @@ def _whiteness(
     # Lamps light one end more than the other, so the whites next to the end tell what white is.
     strip = np.median(pyramid.sample(plane, u, end - side * np.arange(0.06, 0.25, 0.03)), axis=0)
     level = np.quantile(strip.reshape(-1, n), 0.8, axis=1)
+    if not np.isfinite(level).any():
+        return 0.0
+    level = np.where(np.isfinite(level), level, np.nanmedian(level))
     padded = np.pad(level, 3, mode="edge")
-    level = np.array([np.nanmedian(padded[i : i + 7]) for i in range(len(level))])
+    level = np.array([np.median(padded[i : i + 7]) for i in range(len(level))])
     z = end + side * np.arange(0.08, 0.46, 0.04)
     middles = whites[:, None] + np.arange(0.15, 0.9, 0.1)[None]
     beyond = pyramid.sample(plane, middles.ravel(), z).reshape(len(z), *middles.shape)
@@ -331,8 +334,9 @@ def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> float:
     whites = np.arange(int(low), int(high))
     z = np.arange(1.0, 2.3, 0.02)
     u = whites[:, None] + np.arange(0.3, 0.75, 0.1)[None]
-    strip = np.nanmean(pyramid.sample(plane, u.ravel(), z).reshape(len(z), *u.shape), axis=2)
-    begin = np.nanmedian(strip[(z > 1.05) & (z < 1.2)], axis=0)
+    strip = pyramid.sample(plane, u.ravel(), z).reshape(len(z), *u.shape).mean(axis=2)
+    strip = strip[:, np.isfinite(strip[z < 1.25]).all(axis=0)]
+    begin = np.median(strip[(z > 1.05) & (z < 1.2)], axis=0)
     dark = strip < 0.62 * begin[None]
     dark[z < 1.25] = False
     ends = np.where(dark.any(0), z[np.argmax(dark, axis=0)], np.nan)
@@ -367,7 +371,8 @@ def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
     at = u[[int(np.argmin(np.abs(u - line))) for line in lines]]
     black = mean(at, width)
     depth = np.maximum(white - black, 3.0)
-    return float(np.nanmedian(np.clip((white - there) / depth, -1, 1)))
+    share = np.clip((white - there) / depth, -1, 1)
+    return float(np.median(share[np.isfinite(share)])) if np.isfinite(share).any() else 1.0
 
 
 @dataclass(frozen=True)

@@ -349,7 +349,7 @@ def _adjust(
         at = int(np.searchsorted(DEPTHS, z - 0.01))
         e, known = _centres(bars, slice(at - 2, at + 3))
         ok = use & known
-        row = [one, x, one * z, none, none, none, x * x, x * z / span, none]
+        row = [one, x, one * z, none, none, none, span * x * x, span * x * z, none]
         rows.append(np.column_stack([*row, hats]))
         values.append(np.where(ok, e, 0))
         weights.append(np.where(ok, 1.0, 0.0))
@@ -357,7 +357,7 @@ def _adjust(
     top, bottom = _runs(bars.contrast, DEPTHS, INNER)
     for z, found in ((0.0, top), (1.0, bottom)):
         ok = use & np.isfinite(found)
-        row = [none, none, none, one, x, one * z, z * x / span, one * z * z / span**2, x * x]
+        row = [none, none, none, one, x, one * z, z * x, one * z * z, x * x]
         rows.append(np.column_stack([*row, flat]))
         values.append(np.where(ok, found - z, 0))
         weights.append(np.where(ok, 1.0, 0.0))
@@ -376,7 +376,7 @@ def _adjust(
         solution = np.linalg.solve(left + prior, a.T @ (soft * y) + right)
     a0, a1, a2, b0, b1, b2, g, h, bow = solution[:9]
     change = np.array(
-        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span**2, -h / span**2, 1.0]]
+        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span, -h, 1.0]]
     )
     to_middle = np.array([[1, 0, middle], [0, 1, 0], [0, 0, 1.0]])
     from_middle = np.array([[1, 0, -middle], [0, 1, 0], [0, 0, 1.0]])
@@ -394,7 +394,7 @@ def _prior(plane: Plane, known: float, span: float, bends: bool) -> tuple[Double
     size = 9 + len(plane.knots_u)
     prior, right = np.zeros((size, size)), np.zeros(size)
     diagonal = np.arange(9)
-    prior[diagonal, diagonal] = known * np.array([1e-6] * 6 + [4e-4, 1e-2, 0])
+    prior[diagonal, diagonal] = known * np.array([1e-6] * 6 + [1e-3, 1e-3, 0])
     noise = 0.1
     bow = (noise / (0.05 * (span / 26) ** 2)) ** 2 if bends else 1e9
     prior[8, 8] = bow
