@@ -211,8 +211,10 @@ def to_work(picture: Frame) -> Floats:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(picture, (width, height), interpolation=how)
     # Light of one colour falls on keys too: the brightest channel tells white from black.
-    grey = small if small.ndim == 2 else small.max(axis=2)
-    return np.asarray(grey, np.float32)
+    if small.ndim == 3:
+        blue, green, red = cv2.split(small)
+        small = cv2.max(cv2.max(blue, green), red)
+    return np.asarray(small, np.float32)
 
 
 def _explains(keyboard: Keyboard, seed: Seed) -> bool:

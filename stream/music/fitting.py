@@ -80,17 +80,20 @@ class Bars(NamedTuple):
     u
         (k,) Where they should be.
     windows
-        (k, z, offsets) The picture around them.
+        (k, z, offsets) The picture around where they seem to be.
     contrast
         (k, z) How much darker than the whites at their sides, in grey levels.
     support
         (k,) Correlation with the pattern of one black and its neighbours, up to 1.
+    aside
+        (k,) How far the middles of the windows are from where the blacks should be.
     """
 
     u: Doubles
     windows: Floats
     contrast: Floats
     support: Floats
+    aside: Doubles
 
 
 def look(
@@ -98,25 +101,27 @@ def look(
 ) -> Bars:
     """Look at the blacks at `u`, at the depths `z`; `inner` are those that are surely on blacks.
 
-    With `slack` those are supported, too, that lie up to a quarter of a white key aside.
+    With `slack` those are supported, too, that lie up to 3/8 of a white key aside.
     """
     low, high = float(u.min()) - 2, float(u.max()) + 2
     grid = np.arange(np.floor(low) * PER_WHITE, np.ceil(high) * PER_WHITE + 1) / PER_WHITE
     strip = pyramid.sample(plane, grid, z)
     first = np.round((u - grid[0]) * PER_WHITE).astype(int)
-    # Blacks do not lie at whole samples; the difference is put right where it matters.
-    windows = strip[:, first[:, None] + np.arange(-_HALF, _HALF + 1)].transpose(1, 0, 2)
-    bar = windows[:, :, _BAR].mean(-1)
-    sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
-    contrast = sides - bar
     wide = np.arange(-PER_WHITE, PER_WHITE + 1)
     profile = strip[inner].mean(0)
     expected = _pattern(u[:, None] + wide / PER_WHITE)
-    shifts = (-4, -2, 0, 2, 4) if slack else (0,)
-    support = np.max(
-        [_correlation(profile[first[:, None] + wide + n], expected, 3.0) for n in shifts], axis=0
+    shifts = np.arange(-6, 7, 2) if slack else np.zeros(1, int)
+    supports = np.stack(
+        [_correlation(profile[first[:, None] + wide + n], expected, 3.0) for n in shifts]
     )
-    return Bars(u, windows, contrast, support)
+    best = np.argmax(supports, axis=0)
+    first = first + shifts[best]
+    windows = strip[:, first[:, None] + np.arange(-_HALF, _HALF + 1)].transpose(1, 0, 2)
+    bar = windows[:, :, _BAR].mean(-1)
+    sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
+    # Blacks do not lie at whole samples.
+    aside = grid[first] - u
+    return Bars(u, windows, sides - bar, supports.max(axis=0), aside)
 
 
 def _pattern(u: Doubles) -> Doubles:
@@ -135,21 +140,25 @@ def _correlation(values: Any, expected: Any, grain: float) -> Floats:
 
 def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]:
     """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown."""
-    level = np.median(contrast[:, start], axis=1)
-    dark = contrast > 0.5 * level[:, None]
-    # One row alone may be noise.
-    dark[:, 1:-1] |= dark[:, :-2] & dark[:, 2:]
+    threshold = 0.5 * np.median(contrast[:, start], axis=1)
     middle = (start.start + start.stop) // 2
+
+    def walk(part: Floats) -> Doubles:
+        """Return how many steps the darkness reaches from the first column on."""
+        dark = part > threshold[:, None]
+        # One row alone may be noise.
+        dark[:, 1:-1] |= dark[:, :-2] & dark[:, 2:]
+        end = np.argmin(dark, axis=1)
+        inside, outside = (
+            np.take_along_axis(part, at[:, None], 1)[:, 0] for at in (np.maximum(end - 1, 0), end)
+        )
+        part_of_step = np.clip((inside - threshold) / np.maximum(inside - outside, 1e-6), 0, 1)
+        return np.where(dark.all(1) | (end == 0), np.nan, end - 1 + part_of_step)
+
+    good = (threshold > 2) & (contrast[:, middle] > threshold)
     step = z[1] - z[0]
-
-    def walk(part: NDArray[np.bool_]) -> NDArray[np.int_]:
-        return np.where(part.all(1), -1, np.argmin(part, axis=1))
-
-    down = walk(dark[:, middle:])
-    up = walk(dark[:, : middle + 1][:, ::-1])
-    good = (level > 4) & dark[:, middle]
-    bottom = np.where(good & (down > 0), z[middle] + (down - 0.5) * step, np.nan)
-    top = np.where(good & (up > 0), z[middle] - (up - 0.5) * step, np.nan)
+    bottom = np.where(good, z[middle] + walk(contrast[:, middle:]) * step, np.nan)
+    top = np.where(good, z[middle] - walk(contrast[:, : middle + 1][:, ::-1]) * step, np.nan)
     return top, bottom
 
 
@@ -184,10 +193,9 @@ def _centres(bars: Bars, rows: slice) -> tuple[Doubles, NDArray[np.bool_]]:
     dark[:, np.abs(_OFFSETS) > 0.6] = 0
     total = dark.sum(-1)
     centre = (dark * _OFFSETS).sum(-1) / np.maximum(total, 1e-6)
-    rounding = bars.u * PER_WHITE - np.round(bars.u * PER_WHITE)
     wide = total / PER_WHITE / 0.5
     good = (sides - bar > 4) & (wide > 0.3) & (wide < 0.95) & np.isfinite(centre)
-    return centre - rounding / PER_WHITE, good
+    return centre + bars.aside, good
 
 
 class Fit(NamedTuple):
@@ -247,7 +255,7 @@ def fit_seed(pyramid: Pyramid, plane: Plane, low: float = 0, high: float = 14) -
     return grow(pyramid, plane, low, high)
 
 
-DEPTHS = np.arange(-0.6, 1.61, 0.05)
+DEPTHS = np.arange(-0.8, 2.21, 0.05)
 """z at which blacks from 0 to 1 are looked at."""
 INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.85)))
 
@@ -256,7 +264,7 @@ def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
     """Fit the plane to the blacks between two lines, and take in their neighbours while they fit."""
     misfit = 1.0
     settled = 0
-    for _ in range(24):
+    for _ in range(30):
         wide_low, wide_high = max(low - 21, -_FAR_OFF), min(high + 21, _FAR_OFF)
         u = blacks_between(wide_low, wide_high)
         bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
@@ -264,6 +272,7 @@ def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
         inside = (u > new_low - 0.01) & (u < new_high + 0.01)
         if (inside & (bars.support > SUPPORTED)).sum() < 5:
             return None
+        plane = _lengthened(plane, bars, inside & (bars.support > SUPPORTED))
         plane, now = _adjust(
             plane, bars, inside & (bars.support > 0.4), new_low, new_high, 0.15
         )
@@ -274,6 +283,21 @@ def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
         if settled == 2:
             break
     return Fit(plane, low, high, misfit)
+
+
+def _lengthened(plane: Plane, bars: Bars, use: NDArray[np.bool_]) -> Plane:
+    """Return the plane with z = 0 and 1 at the ends of most blacks, if they are far from there.
+
+    Where the first guess was made a hand or a lamp may have cut all blacks short.
+    """
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER)
+    known = use & np.isfinite(top) & np.isfinite(bottom)
+    if known.sum() < 5:
+        return plane
+    far, near = float(np.median(top[known])), float(np.median(bottom[known]))
+    if max(abs(far), abs(near - 1)) < 0.15:
+        return plane
+    return plane.moved(np.array([[1, 0, 0], [0, near - far, far], [0, 0, 1.0]]))
 
 
 def refit(pyramid: Pyramid, fit: Fit) -> Fit:
@@ -304,7 +328,7 @@ def follow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[Pla
 
 def _extent(u: Doubles, support: Floats, low: float, high: float) -> tuple[float, float]:
     """Return the lines between which most blacks are supported, not far beyond the old ones."""
-    evidence = np.clip(support, 0.0, 0.9) - 0.4
+    evidence = np.clip(support, 0.0, 0.9) - 0.3
     middle = (low + high) / 2
     # A hand hides some; what is seen beyond it must outweigh these.
     ends = []
