@@ -233,8 +233,7 @@ def _judge(
     pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None
 ) -> Keyboard | None:
     """Return the keyboard that a fit shows, and how sure that is."""
-    fit, near, far = _orient(pyramid, fit)
-    fit = refit(pyramid, fit)
+    fit, near, far = _orient(pyramid, refit(pyramid, fit))
     plane = fit.plane
     u_seen = _in_picture(pyramid, plane, (fit.low + fit.high) / 2)
     u = blacks_between(*u_seen)
@@ -252,13 +251,13 @@ def _judge(
     outside = ~inside & (u > layout.first - 12) & (u < last + 12)
     checks = {
         "too few black keys are seen": _ramp(float((there & inside).sum()), 6, 10),
-        "black keys are missing": _ramp(float(there[inside].mean()), 0.45, 0.8),
+        "black keys are missing": _ramp(float(there[inside].mean()), 0.5, 0.8),
         "there are black keys beyond the ends": _ramp(
             -float((there & outside).sum() / max(5, outside.sum())), -0.5, -0.1
         ),
         "black keys are not where they should be": _ramp(-fit.misfit, -0.12, -0.06),
         "there are dark stripes between B and C or E and F": _ramp(
-            -_between(pyramid, plane, u[inside]), -0.7, -0.4
+            -_between(pyramid, plane, u[inside]), -0.45, -0.15
         ),
         "it is not clear where the player sits": _ramp(near - far, 0.1, 0.4),
         "no front of white keys is seen": _ramp(near, 0.3, 0.6),
@@ -354,7 +353,7 @@ def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> float:
 
 
 def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
-    """Return how dark it is between E and F and between B and C, as a share of the blacks' depth."""
+    """Return between how many E and F, and B and C, it is as dark as on blacks, as a share."""
     if not len(u):
         return 1.0
     lines = np.arange(np.floor(u.min()), np.ceil(u.max()) + 1)
@@ -374,7 +373,8 @@ def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
     black = mean(at, width)
     depth = np.maximum(white - black, 3.0)
     share = np.clip((white - there) / depth, -1, 1)
-    return float(np.median(share[np.isfinite(share)])) if np.isfinite(share).any() else 1.0
+    known = np.isfinite(share)
+    return float((share[known] > 0.5).mean()) if known.any() else 1.0
 
 
 @dataclass(frozen=True)

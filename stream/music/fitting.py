@@ -82,7 +82,7 @@ class Bars(NamedTuple):
     windows
         (k, z, offsets) The picture around where they seem to be.
     contrast
-        (k, z) How much darker than the whites at their sides, in grey levels.
+        (k, z) How much darker than the whites at their sides, as a share of these.
     support
         (k,) Correlation with the pattern of one black and its neighbours, up to 1.
     aside
@@ -121,7 +121,9 @@ def look(
     sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
     # Blacks do not lie at whole samples.
     aside = grid[first] - u
-    return Bars(u, windows, sides - bar, supports.max(axis=0), aside)
+    # Lamps light one end of the keys more than the other.
+    contrast = (sides - bar) / (np.maximum(sides, bar) + 10)
+    return Bars(u, windows, contrast, supports.max(axis=0), aside)
 
 
 def _pattern(u: Doubles) -> Doubles:
@@ -155,7 +157,7 @@ def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]
         part_of_step = np.clip((inside - threshold) / np.maximum(inside - outside, 1e-6), 0, 1)
         return np.where(dark.all(1) | (end == 0), np.nan, end - 1 + part_of_step)
 
-    good = (threshold > 2) & (contrast[:, middle] > threshold)
+    good = (threshold > 0.06) & (contrast[:, middle] > threshold)
     step = z[1] - z[0]
     bottom = np.where(good, z[middle] + walk(contrast[:, middle:]) * step, np.nan)
     top = np.where(good, z[middle] - walk(contrast[:, : middle + 1][:, ::-1]) * step, np.nan)
@@ -263,40 +265,43 @@ INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.8
 def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
     """Fit the plane to the blacks between two lines, and take in their neighbours while they fit."""
     misfit = 1.0
-    settled = 0
-    for _ in range(30):
-        wide_low, wide_high = max(low - 21, -_FAR_OFF), min(high + 21, _FAR_OFF)
-        u = blacks_between(wide_low, wide_high)
-        bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
-        new_low, new_high = _extent(u, bars.support, low, high)
-        inside = (u > new_low - 0.01) & (u < new_high + 0.01)
-        if (inside & (bars.support > SUPPORTED)).sum() < 5:
-            return None
-        plane = _lengthened(plane, bars, inside & (bars.support > SUPPORTED))
-        plane, now = _adjust(
-            plane, bars, inside & (bars.support > 0.4), new_low, new_high, 0.15
-        )
-        if not np.isfinite(now):
-            return None
-        settled = settled + 1 if (new_low, new_high) == (low, high) and now > misfit - 3e-3 else 0
-        low, high, misfit = new_low, new_high, now
-        if settled == 2:
-            break
+    # Step by step while the fit is rough, then further, to what is seen beyond a hand.
+    for reach in (0, 7, 21):
+        settled = 0
+        for _ in range(16):
+            u = blacks_between(max(low - reach, -_FAR_OFF), min(high + reach, _FAR_OFF))
+            bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+            old, (low, high) = (low, high), _extent(u, bars.support, low, high)
+            inside = (u > low - 0.01) & (u < high + 0.01)
+            seen = inside & (bars.support > SUPPORTED)
+            if seen.sum() < 5:
+                return None
+            longer = _lengthened(plane, bars, seen)
+            if longer is not None:
+                plane = longer
+                continue
+            before = misfit
+            plane, misfit = _adjust(plane, bars, inside & (bars.support > 0.4), low, high, 0.15)
+            if not np.isfinite(misfit):
+                return None
+            settled = settled + 1 if (low, high) == old and misfit > before - 3e-3 else 0
+            if settled == (2 if reach else 1):
+                break
     return Fit(plane, low, high, misfit)
 
 
-def _lengthened(plane: Plane, bars: Bars, use: NDArray[np.bool_]) -> Plane:
-    """Return the plane with z = 0 and 1 at the ends of most blacks, if they are far from there.
+def _lengthened(plane: Plane, bars: Bars, use: NDArray[np.bool_]) -> Plane | None:
+    """Return the plane with z = 0 and 1 at the ends of most blacks; None if they are near already.
 
     Where the first guess was made a hand or a lamp may have cut all blacks short.
     """
     top, bottom = _runs(bars.contrast, DEPTHS, INNER)
     known = use & np.isfinite(top) & np.isfinite(bottom)
     if known.sum() < 5:
-        return plane
+        return None
     far, near = float(np.median(top[known])), float(np.median(bottom[known]))
-    if max(abs(far), abs(near - 1)) < 0.15:
-        return plane
+    if max(abs(far), abs(near - 1)) < 0.1 or near - far < 0.2:
+        return None
     return plane.moved(np.array([[1, 0, 0], [0, near - far, far], [0, 0, 1.0]]))
 
 
@@ -304,8 +309,12 @@ def refit(pyramid: Pyramid, fit: Fit) -> Fit:
     """Return the fit with its last small errors taken out, its stretch of keys unchanged."""
     plane, misfit = fit.plane, fit.misfit
     u = blacks_between(fit.low, fit.high)
-    for scale in (0.15, 0.15, 0.08):
+    for scale in (0.15, 0.15, 0.15, 0.08):
         bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+        longer = _lengthened(plane, bars, bars.support > SUPPORTED)
+        if longer is not None:
+            plane = longer
+            continue
         moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high, scale)
         if not np.isfinite(now):
             break
