@@ -239,15 +239,17 @@ def _judge(
     u = blacks_between(*u_seen)
     if not len(u):
         return None
-    bars = look(pyramid, plane, u, DEPTHS, INNER)
-    layout = _layout(u, bars.support, u_seen, keys, lowest)
+    support = look(pyramid, plane, u, DEPTHS, INNER).support
+    # At the edge of the picture nothing can be told.
+    u, support = u[support > -1], support[support > -1]
+    layout = _layout(u, support, u_seen, keys, lowest)
     if layout is None:
         return None
-    inside = (u > layout.first) & (u < layout.first + layout.whites)
-    layout = _cut(layout, u[inside], bars.support[inside])
+    inside = _between_lines(u, layout.first, layout.first + layout.whites)
+    layout = _cut(layout, u[inside], support[inside])
     last = layout.first + layout.whites
-    inside = (u > layout.first) & (u < last)
-    there = bars.support > SUPPORTED
+    inside = _between_lines(u, layout.first, last)
+    there = support > SUPPORTED
     outside = ~inside & (u > layout.first - 12) & (u < last + 12)
     checks = {
         "too few black keys are seen": _ramp(float((there & inside).sum()), 6, 10),
@@ -259,7 +261,7 @@ def _judge(
         "there are dark stripes between B and C or E and F": _ramp(
             -_between(pyramid, plane, u[inside]), -0.45, -0.15
         ),
-        "it is not clear where the player sits": _ramp(near - far, 0.1, 0.4),
+        "it is not clear where the player sits": _ramp(near - far, 0.05, 0.25),
         "no front of white keys is seen": _ramp(near, 0.3, 0.6),
     }
     worst = min(checks, key=lambda name: checks[name])
@@ -405,7 +407,7 @@ def _layout(
         for first in range(seen[0] - count, seen[1] + 1):
             if first % 7 != phase:
                 continue
-            inside = (u > first) & (u < first + count)
+            inside = _between_lines(u, first, first + count)
             if not inside.any():
                 continue
             score = float(evidence[inside].sum() - evidence[~inside].sum())
@@ -435,6 +437,11 @@ def _layout(
             same, key=lambda o: abs(o[1] - WHITE_NAMES.index(begin[o[3]]) + c4 + 0.5 - middle)
         )
     return _Layout(first, count, WHITE_NAMES.index(begin[number]), octave, number)
+
+
+def _between_lines(u: Doubles, first: float, last: float) -> NDArray[np.bool_]:
+    """Return which blacks have both their whites between two lines."""
+    return np.asarray((u - 0.3 > first) & (u + 0.3 < last))
 
 
 def _cut(layout: _Layout, u: Doubles, support: Floats) -> _Layout:
