@@ -217,6 +217,14 @@ def to_work(picture: Frame) -> Floats:
     return np.asarray(small, np.float32)
 
 
+def median_of_five(pictures: Sequence[Floats]) -> Floats:
+    """Return the median of five pictures, pixel by pixel, in a few milliseconds."""
+    a, b, c, d, e = pictures
+    low = np.maximum(np.minimum(a, b), np.minimum(c, d))
+    high = np.minimum(np.maximum(a, b), np.maximum(c, d))
+    return np.maximum(np.minimum(low, high), np.minimum(np.maximum(low, high), e))
+
+
 def _explains(keyboard: Keyboard, seed: Seed) -> bool:
     """Tell whether a seed lies on the keys of a keyboard."""
     u = np.array([keyboard.first, keyboard.first + keyboard.whites])
