@@ -20,6 +20,7 @@ from stream.music.finding import (
     check_layout,
     find_keyboard,
     keyboard_at,
+    median_of_five,
     to_work,
 )
 from stream.music.keyboard import FOUND, NONE, KeyGrid, keyboard_spec, no_grid
@@ -38,7 +39,7 @@ _LOOK_NS = to_ns(0.2)
 # For how long it may be covered before it counts as gone.
 _GONE_NS = to_ns(1.0)
 # How long to wait after a search in vain: twice as long each time, between these.
-_WAIT_NS = (to_ns(0.5), to_ns(4.0))
+_WAIT_NS = (to_ns(0.5), to_ns(2.0))
 
 
 class KeyboardFindSettings(NodeSettings):
@@ -132,13 +133,14 @@ class KeyboardFind(Node[KeyboardFindSettings]):
         if len(self._recent) < _FRAMES and self.settings.corners is None:
             return
         self._counts["searches"] += 1
-        keyboard = self._find(np.median(np.stack(self._recent), axis=0).astype(np.float32))
+        full = len(self._recent) == _FRAMES
+        keyboard = self._find(median_of_five(tuple(self._recent)) if full else work)
+        self._recent.clear()
         if keyboard is None:
             self._next_ns = packet.source_ns + self._wait_ns
             self._wait_ns = min(2 * self._wait_ns, _WAIT_NS[1])
             self._note()
             return
-        self._recent.clear()
         self._wait_ns = _WAIT_NS[0]
         self._next_ns, self._seen_ns = packet.source_ns + _LOOK_NS, packet.source_ns
         self._counts["found"] += 1

@@ -80,17 +80,20 @@ class Bars(NamedTuple):
     u
         (k,) Where they should be.
     windows
-        (k, z, offsets) The picture around them.
+        (k, z, offsets) The picture around where they seem to be.
     contrast
-        (k, z) How much darker than the whites at their sides, in grey levels.
+        (k, z) How much darker than the whites at their sides, as a share of these.
     support
         (k,) Correlation with the pattern of one black and its neighbours, up to 1.
+    aside
+        (k,) How far the middles of the windows are from where the blacks should be.
     """
 
     u: Doubles
     windows: Floats
     contrast: Floats
     support: Floats
+    aside: Doubles
 
 
 def look(
@@ -98,25 +101,29 @@ def look(
 ) -> Bars:
     """Look at the blacks at `u`, at the depths `z`; `inner` are those that are surely on blacks.
 
-    With `slack` those are supported, too, that lie up to a quarter of a white key aside.
+    With `slack` those are supported, too, that lie up to 3/8 of a white key aside.
     """
     low, high = float(u.min()) - 2, float(u.max()) + 2
     grid = np.arange(np.floor(low) * PER_WHITE, np.ceil(high) * PER_WHITE + 1) / PER_WHITE
     strip = pyramid.sample(plane, grid, z)
     first = np.round((u - grid[0]) * PER_WHITE).astype(int)
-    # Blacks do not lie at whole samples; the difference is put right where it matters.
-    windows = strip[:, first[:, None] + np.arange(-_HALF, _HALF + 1)].transpose(1, 0, 2)
-    bar = windows[:, :, _BAR].mean(-1)
-    sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
-    contrast = sides - bar
     wide = np.arange(-PER_WHITE, PER_WHITE + 1)
     profile = strip[inner].mean(0)
     expected = _pattern(u[:, None] + wide / PER_WHITE)
-    shifts = (-4, -2, 0, 2, 4) if slack else (0,)
-    support = np.max(
-        [_correlation(profile[first[:, None] + wide + n], expected, 3.0) for n in shifts], axis=0
+    shifts = np.arange(-6, 7, 2) if slack else np.zeros(1, int)
+    supports = np.stack(
+        [_correlation(profile[first[:, None] + wide + n], expected, 3.0) for n in shifts]
     )
-    return Bars(u, windows, contrast, support)
+    best = np.argmax(supports, axis=0)
+    first = first + shifts[best]
+    windows = strip[:, first[:, None] + np.arange(-_HALF, _HALF + 1)].transpose(1, 0, 2)
+    bar = windows[:, :, _BAR].mean(-1)
+    sides = (windows[:, :, _LEFT].mean(-1) + windows[:, :, _RIGHT].mean(-1)) / 2
+    # Blacks do not lie at whole samples.
+    aside = grid[first] - u
+    # Lamps light one end of the keys more than the other.
+    contrast = (sides - bar) / (np.maximum(sides, bar) + 10)
+    return Bars(u, windows, contrast, supports.max(axis=0), aside)
 
 
 def _pattern(u: Doubles) -> Doubles:
@@ -135,21 +142,25 @@ def _correlation(values: Any, expected: Any, grain: float) -> Floats:
 
 def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]:
     """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown."""
-    level = np.median(contrast[:, start], axis=1)
-    dark = contrast > 0.5 * level[:, None]
-    # One row alone may be noise.
-    dark[:, 1:-1] |= dark[:, :-2] & dark[:, 2:]
+    threshold = 0.5 * np.median(contrast[:, start], axis=1)
     middle = (start.start + start.stop) // 2
+
+    def walk(part: Floats) -> Doubles:
+        """Return how many steps the darkness reaches from the first column on."""
+        dark = part > threshold[:, None]
+        # One row alone may be noise.
+        dark[:, 1:-1] |= dark[:, :-2] & dark[:, 2:]
+        end = np.argmin(dark, axis=1)
+        inside, outside = (
+            np.take_along_axis(part, at[:, None], 1)[:, 0] for at in (np.maximum(end - 1, 0), end)
+        )
+        part_of_step = np.clip((inside - threshold) / np.maximum(inside - outside, 1e-6), 0, 1)
+        return np.where(dark.all(1) | (end == 0), np.nan, end - 1 + part_of_step)
+
+    good = (threshold > 0.06) & (contrast[:, middle] > threshold)
     step = z[1] - z[0]
-
-    def walk(part: NDArray[np.bool_]) -> NDArray[np.int_]:
-        return np.where(part.all(1), -1, np.argmin(part, axis=1))
-
-    down = walk(dark[:, middle:])
-    up = walk(dark[:, : middle + 1][:, ::-1])
-    good = (level > 4) & dark[:, middle]
-    bottom = np.where(good & (down > 0), z[middle] + (down - 0.5) * step, np.nan)
-    top = np.where(good & (up > 0), z[middle] - (up - 0.5) * step, np.nan)
+    bottom = np.where(good, z[middle] + walk(contrast[:, middle:]) * step, np.nan)
+    top = np.where(good, z[middle] - walk(contrast[:, : middle + 1][:, ::-1]) * step, np.nan)
     return top, bottom
 
 
@@ -184,10 +195,9 @@ def _centres(bars: Bars, rows: slice) -> tuple[Doubles, NDArray[np.bool_]]:
     dark[:, np.abs(_OFFSETS) > 0.6] = 0
     total = dark.sum(-1)
     centre = (dark * _OFFSETS).sum(-1) / np.maximum(total, 1e-6)
-    rounding = bars.u * PER_WHITE - np.round(bars.u * PER_WHITE)
     wide = total / PER_WHITE / 0.5
     good = (sides - bar > 4) & (wide > 0.3) & (wide < 0.95) & np.isfinite(centre)
-    return centre - rounding / PER_WHITE, good
+    return centre + bars.aside, good
 
 
 class Fit(NamedTuple):
@@ -247,7 +257,7 @@ def fit_seed(pyramid: Pyramid, plane: Plane, low: float = 0, high: float = 14) -
     return grow(pyramid, plane, low, high)
 
 
-DEPTHS = np.arange(-0.6, 1.61, 0.05)
+DEPTHS = np.arange(-0.8, 2.21, 0.05)
 """z at which blacks from 0 to 1 are looked at."""
 INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.85)))
 
@@ -255,33 +265,56 @@ INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.8
 def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
     """Fit the plane to the blacks between two lines, and take in their neighbours while they fit."""
     misfit = 1.0
-    settled = 0
-    for _ in range(24):
-        wide_low, wide_high = max(low - 21, -_FAR_OFF), min(high + 21, _FAR_OFF)
-        u = blacks_between(wide_low, wide_high)
-        bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
-        new_low, new_high = _extent(u, bars.support, low, high)
-        inside = (u > new_low - 0.01) & (u < new_high + 0.01)
-        if (inside & (bars.support > SUPPORTED)).sum() < 5:
-            return None
-        plane, now = _adjust(
-            plane, bars, inside & (bars.support > 0.4), new_low, new_high, 0.15
-        )
-        if not np.isfinite(now):
-            return None
-        settled = settled + 1 if (new_low, new_high) == (low, high) and now > misfit - 3e-3 else 0
-        low, high, misfit = new_low, new_high, now
-        if settled == 2:
-            break
+    # Step by step while the fit is rough, then further, to what is seen beyond a hand.
+    for reach in (0, 7, 21):
+        settled = 0
+        for _ in range(16):
+            u = blacks_between(max(low - reach, -_FAR_OFF), min(high + reach, _FAR_OFF))
+            bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+            old, (low, high) = (low, high), _extent(u, bars.support, low, high)
+            inside = (u > low - 0.01) & (u < high + 0.01)
+            seen = inside & (bars.support > SUPPORTED)
+            if seen.sum() < 5:
+                return None
+            longer = _lengthened(plane, bars, seen)
+            if longer is not None:
+                plane = longer
+                continue
+            before = misfit
+            plane, misfit = _adjust(plane, bars, inside & (bars.support > 0.4), low, high, 0.15)
+            if not np.isfinite(misfit):
+                return None
+            settled = settled + 1 if (low, high) == old and misfit > before - 3e-3 else 0
+            if settled == (2 if reach else 1):
+                break
     return Fit(plane, low, high, misfit)
+
+
+def _lengthened(plane: Plane, bars: Bars, use: NDArray[np.bool_]) -> Plane | None:
+    """Return the plane with z = 0 and 1 at the ends of most blacks; None if they are near already.
+
+    Where the first guess was made a hand or a lamp may have cut all blacks short.
+    """
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER)
+    known = use & np.isfinite(top) & np.isfinite(bottom)
+    if known.sum() < 5:
+        return None
+    far, near = float(np.median(top[known])), float(np.median(bottom[known]))
+    if max(abs(far), abs(near - 1)) < 0.1 or near - far < 0.2:
+        return None
+    return plane.moved(np.array([[1, 0, 0], [0, near - far, far], [0, 0, 1.0]]))
 
 
 def refit(pyramid: Pyramid, fit: Fit) -> Fit:
     """Return the fit with its last small errors taken out, its stretch of keys unchanged."""
     plane, misfit = fit.plane, fit.misfit
     u = blacks_between(fit.low, fit.high)
-    for scale in (0.15, 0.15, 0.08):
+    for scale in (0.15, 0.15, 0.15, 0.08):
         bars = look(pyramid, plane, u, DEPTHS, INNER, slack=True)
+        longer = _lengthened(plane, bars, bars.support > SUPPORTED)
+        if longer is not None:
+            plane = longer
+            continue
         moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high, scale)
         if not np.isfinite(now):
             break
@@ -304,7 +337,7 @@ def follow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[Pla
 
 def _extent(u: Doubles, support: Floats, low: float, high: float) -> tuple[float, float]:
     """Return the lines between which most blacks are supported, not far beyond the old ones."""
-    evidence = np.clip(support, 0.0, 0.9) - 0.4
+    evidence = np.clip(support, 0.0, 0.9) - 0.3
     middle = (low + high) / 2
     # A hand hides some; what is seen beyond it must outweigh these.
     ends = []
@@ -349,7 +382,7 @@ def _adjust(
         at = int(np.searchsorted(DEPTHS, z - 0.01))
         e, known = _centres(bars, slice(at - 2, at + 3))
         ok = use & known
-        row = [one, x, one * z, none, none, none, x * x, x * z / span, none]
+        row = [one, x, one * z, none, none, none, span * x * x, span * x * z, none]
         rows.append(np.column_stack([*row, hats]))
         values.append(np.where(ok, e, 0))
         weights.append(np.where(ok, 1.0, 0.0))
@@ -357,7 +390,7 @@ def _adjust(
     top, bottom = _runs(bars.contrast, DEPTHS, INNER)
     for z, found in ((0.0, top), (1.0, bottom)):
         ok = use & np.isfinite(found)
-        row = [none, none, none, one, x, one * z, z * x / span, one * z * z / span**2, x * x]
+        row = [none, none, none, one, x, one * z, z * x, one * z * z, x * x]
         rows.append(np.column_stack([*row, flat]))
         values.append(np.where(ok, found - z, 0))
         weights.append(np.where(ok, 1.0, 0.0))
@@ -376,7 +409,7 @@ def _adjust(
         solution = np.linalg.solve(left + prior, a.T @ (soft * y) + right)
     a0, a1, a2, b0, b1, b2, g, h, bow = solution[:9]
     change = np.array(
-        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span**2, -h / span**2, 1.0]]
+        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span, -h, 1.0]]
     )
     to_middle = np.array([[1, 0, middle], [0, 1, 0], [0, 0, 1.0]])
     from_middle = np.array([[1, 0, -middle], [0, 1, 0], [0, 0, 1.0]])
@@ -394,7 +427,7 @@ def _prior(plane: Plane, known: float, span: float, bends: bool) -> tuple[Double
     size = 9 + len(plane.knots_u)
     prior, right = np.zeros((size, size)), np.zeros(size)
     diagonal = np.arange(9)
-    prior[diagonal, diagonal] = known * np.array([1e-6] * 6 + [4e-4, 1e-2, 0])
+    prior[diagonal, diagonal] = known * np.array([1e-6] * 6 + [1e-3, 1e-3, 0])
     noise = 0.1
     bow = (noise / (0.05 * (span / 26) ** 2)) ** 2 if bends else 1e9
     prior[8, 8] = bow

@@ -20,7 +20,7 @@ _BLACKS_U = (0.93, 2.07, 3.90, 5.00, 6.10)
 # White keys of 5 to 10 px at each level of the pyramid; a step shifts the ends of two octaves by
 # less than a fifth of a white key.
 _WIDTHS_PX = tuple(5.0 * 1.05**step for step in range(15))
-_LEVELS = 3
+_LEVELS = 4
 _PER_LEVEL = 6
 _LEAST = 0.45
 _GRAIN = 1.5
