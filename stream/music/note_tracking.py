@@ -16,6 +16,7 @@ _AGAIN_NS = 80_000_000
 _SHORTEST_NS = 60_000_000
 _LONGEST_NS = 12_000_000_000
 _REARM = 0.6
+_MOST_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class NoteTracker:
     A note begins when the probability of an onset reaches `begin`, once until that has fallen to
     0.6 of it, and not within 80 ms of the last one. It ends when the probability that the key is
     down has fallen below `end`, after 60 ms at the earliest and 12 s at the latest. A key that is
-    struck again while it sounds is released first.
+    struck again while it sounds is released first. More keys at once than there are fingers are
+    none: the light has changed or the camera was pushed; `implausible` counts such frames.
     """
 
     def __init__(self, begin: float, end: float) -> None:
         self._begin, self._end = begin, end
+        self.implausible = 0
         self.reset()
 
     def reset(self) -> list[Change]:
@@ -51,6 +54,9 @@ class NoteTracker:
         """Take the probabilities (88,) of a frame and velocities from 0 to 1."""
         age = time_ns - self._since_ns
         struck = self._armed & (onset >= self._begin) & (age >= _AGAIN_NS)
+        if struck.sum() > _MOST_AT_ONCE:
+            self.implausible += 1
+            struck = np.zeros(KEYS, bool)
         self._armed = np.where(struck, False, self._armed | (onset < self._begin * _REARM))
         let_go = (frame < self._end) & (onset < self._end) & (age >= _SHORTEST_NS)
         ends = self._down & (struck | let_go | (age >= _LONGEST_NS))

@@ -87,6 +87,8 @@ class PianoNotes(Node[PianoNotesSettings]):
     def finish(self) -> Iterable[Packet]:
         """Release what is down."""
         self.context.counters.note("notes", self._count)
+        if self._tracker.implausible:
+            self.context.counters.note("implausible_frames", self._tracker.implausible)
         changes = self._tracker.reset()
         return [self._notes(self._last, changes)] if self._last is not None and changes else ()
 

@@ -12,8 +12,12 @@ from stream.music.plane import Doubles
 
 # Of the blacks that were seen when it was found: so many must be there, or it is covered or gone.
 _THERE = 0.4
-# What moves less than this share of a white key has not moved: hands disturb as much.
-_STILL_U = 0.08
+# A camera moves all of a keyboard by this share of a white key or more, and it stays moved: hands
+# disturb a part of it, and another one in the next picture.
+_STILL_U = 0.12
+_SURELY_U = 0.2
+_AGREE_U = 0.06
+_PLACES = 5
 
 
 class Sight(NamedTuple):
@@ -45,6 +49,7 @@ class Tracker:
 
     def __init__(self, keyboard: Keyboard) -> None:
         self.keyboard = keyboard
+        self._seems: Doubles | None = None
 
     def look(self, work: Floats) -> Sight:
         """Look for the keyboard in the next picture, of the size in which it was found."""
@@ -59,17 +64,19 @@ class Tracker:
         share = float(seen.mean()) if len(seen) else 0.0
         if share < _THERE or seen.sum() < 5:
             return Sight(False, share, False)
-        u = np.array([low, (low + high) / 2, high], float)
-        step = np.linalg.norm(np.diff(now.plane.pixels(u, 0.5), axis=0)) / (high - low)
-        off = _distance(plane.pixels(u[:, None], [0.0, 1.0]), now.plane.pixels(u[:, None], [0.0, 1.0]))
-        moved = off > _STILL_U * step
-        if moved:
-            self.keyboard = now._replace(plane=plane)
-        return Sight(True, share, bool(moved))
-
-
-def _distance(a: Doubles, b: Doubles) -> float:
-    return float(np.median(np.linalg.norm(a - b, axis=-1)))
+        u = np.linspace(low, high, _PLACES)
+        places, before = (p.pixels(u[:, None], [0.0, 1.0]) for p in (plane, now.plane))
+        white = np.linalg.norm(np.diff(before[:, 0], axis=0), axis=-1).sum() / (high - low)
+        shift = (places - before) / white
+        least = float(np.linalg.norm(shift, axis=-1).min())
+        seemed, self._seems = self._seems, shift
+        if least < _STILL_U:
+            return Sight(True, share, False)
+        agrees = seemed is not None and np.abs(shift - seemed).max() < least / 2 + _AGREE_U
+        if least < _SURELY_U and not agrees:
+            return Sight(True, share, False)
+        self.keyboard, self._seems = now._replace(plane=plane), None
+        return Sight(True, share, True)
 
 
 def same_place(a: Keyboard, b: Keyboard) -> bool:

@@ -50,6 +50,16 @@ def test_an_onset_without_a_key_that_is_down_is_a_short_note() -> None:
     assert played([0.9, 0, 0, 0], [0, 0, 0, 0]) == [(0, "on"), (2, "off")]
 
 
+def test_more_keys_at_once_than_there_are_fingers_are_none_and_counted() -> None:
+    tracker = NoteTracker(0.6, 0.4)
+    rows = np.zeros((3, 88))
+    rows[:, 20:32] = 0.9
+    assert tracker.push(0, *rows) == []
+    assert tracker.implausible == 1
+    rows[:, 28:] = 0
+    assert len(tracker.push(FRAME_NS, *rows)) == 8
+
+
 def test_a_note_that_never_seems_to_end_is_ended() -> None:
     said = played([0.9] + [0.0] * 400, [0.9] * 401)
     assert said[0] == (0, "on")
