@@ -36,8 +36,8 @@ def load_rtmidi() -> Any:
     except ImportError as error:
         if sys.version_info >= _NO_WHEELS:
             raise ConfigError(
-                "MIDI ports need python-rtmidi, which has no ready wheel for this Python: use 3.12, or,"
-                " with a compiler, pip install python-rtmidi. A 'file' alone needs neither."
+                "MIDI ports need python-rtmidi, which has no ready wheel for this Python: use 3.12,"
+                " or, with a compiler, pip install python-rtmidi. A 'file' alone needs neither."
             ) from None
         raise MissingExtraError("A MIDI port", "audio") from error
 

@@ -58,7 +58,7 @@ class SynthSettings(NodeSettings):
     )
     block: int = Field(128, ge=16, le=8192, description="frames that the sound card asks for")
     latency: Seconds = Field(
-        0.005, ge=0, le=1, description="what the sound card keeps in store against interruptions"
+        0.008, ge=0, le=1, description="what the sound card keeps in store against interruptions"
     )
 
 
