@@ -214,7 +214,7 @@ def _sound() -> Finding:
     from stream.music.audio import Wanted, check_card
 
     try:
-        card = check_card(Wanted(None, 128, 0.005))
+        card = check_card(Wanted(None, 128, 0.008))
     except InnervateError as error:
         return Finding("sound", "note", "none", str(error))
     return Finding("sound", "ok", f"the card '{card}' plays stereo at 48 kHz")

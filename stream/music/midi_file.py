@@ -57,8 +57,8 @@ class MidiFile:
         self._end = _TRACK_AT
         header = struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, _TICKS_PER_BEAT, b"MTrk", 0)
         try:
-            self._file = path.open("xb")
-            self._file.write(header)
+            self._file = path.open("xb", buffering=0)
+            self._put(0, header)
         except OSError as error:
             raise RecordingError(f"{path} cannot be written ({error}).") from None
         self.save()
@@ -85,16 +85,15 @@ class MidiFile:
         """
         if not self._unsaved:
             return
+        data = bytes(self._unsaved) + _END
         try:
-            self._file.seek(self._end)
-            self._file.write(self._unsaved + _END)
-            self._file.flush()
-            self._end += len(self._unsaved)
-            self._file.seek(_LENGTH_AT)
-            self._file.write(struct.pack(">I", self._end - _TRACK_AT + len(_END)))
-            self._file.flush()
+            # What ends the track is overwritten last: where the disk is full, it still stands.
+            self._put(self._end + len(_END), data[len(_END) :])
+            self._put(self._end, data[: len(_END)])
+            self._put(_LENGTH_AT, struct.pack(">I", self._end - _TRACK_AT + len(data)))
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be written any further ({error}).") from None
+        self._end += len(self._unsaved)
         self._unsaved.clear()
 
     def close(self) -> None:
@@ -110,6 +109,11 @@ class MidiFile:
             self.save()
         finally:
             self._file.close()
+
+    def _put(self, at: int, data: bytes) -> None:
+        self._file.seek(at)
+        while data:
+            data = data[self._file.write(data) :]
 
     def _write(self, source_ns: int, messages: list[Message]) -> None:
         tick = (source_ns - self._origin_ns) * _TICKS_PER_BEAT // _BEAT_NS

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from stream.errors import InnervateError
 from stream.music.held import Held, to_bytes
+from stream.music.jack_server import JackServer
 from stream.music.midi_system import CLIENT, Api, find_port, load_rtmidi, midi_out
 from stream.music.notes import ALL_NOTES_OFF, control
 from stream.units import to_ns
@@ -54,7 +55,12 @@ class Guard:
             number = find_port(name, names)
             self.name = names[number]
             self._out.open_port(number, name="out")
-        self._probe: Any = None
+        rtmidi = load_rtmidi()
+        api = self._out.get_current_api()
+        # A virtual port is where others receive from.
+        probe = rtmidi.MidiIn if self._virtual else rtmidi.MidiOut
+        self._probe = probe(rtapi=api, name=f"{CLIENT} look")
+        self._jack = JackServer() if api == rtmidi.API_UNIX_JACK else None
         # Not every system lists the virtual ports of a program to that program itself.
         self._listed = self._is_listed()
 
@@ -71,7 +77,9 @@ class Guard:
         self._out.send_message(_ACTIVE_SENSING)
 
     def is_gone(self) -> bool:
-        """Tell whether the port is no longer there."""
+        """Tell whether the port is no longer there. Not to be asked more than once a second."""
+        if self._jack is not None and self._jack.stands_still():
+            return True
         return self._listed and not self._is_listed()
 
     def release(self) -> None:
@@ -87,16 +95,6 @@ class Guard:
         self._out.close_port()
 
     def _is_listed(self) -> bool:
-        rtmidi = load_rtmidi()
-        api = self._out.get_current_api()
-        # A client of JACK goes on seeing the ports of a server that has died.
-        if self._probe is None or api == rtmidi.API_UNIX_JACK:
-            # A virtual port is where others receive from.
-            kind = rtmidi.MidiIn if self._virtual else rtmidi.MidiOut
-            try:
-                self._probe = kind(rtapi=api, name=f"{CLIENT} look")
-            except rtmidi.RtMidiError:
-                return False
         names: list[str] = self._probe.get_ports()
         return any(self.name in name for name in names)
 
@@ -104,7 +102,8 @@ class Guard:
 def serve(guard: Guard, source: int) -> str:
     """Pass on what comes from a pipe until it ends; return why it ended early, or nothing."""
     rest = b""
-    sense_ns = look_ns = time.monotonic_ns()
+    sense_ns = time.monotonic_ns()
+    look_ns = sense_ns + _LOOK_NS
     try:
         while True:
             wait_s = max(0, min(sense_ns, look_ns) - time.monotonic_ns()) / 1e9

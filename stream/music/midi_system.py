@@ -14,6 +14,7 @@ _APIS = {
     "core": "API_MACOSX_CORE", "windows": "API_WINDOWS_MM",
 }  # fmt: skip
 CLIENT = "innervate"
+_NO_WHEELS = (3, 13)
 _HELP = (
     "On Linux load the sequencer of ALSA (modprobe snd-seq), or start JACK and write 'api: jack'."
     " A 'file' alone needs no MIDI system."
@@ -27,10 +28,17 @@ def load_rtmidi() -> Any:
     ------
     MissingExtraError
         It is not installed.
+    ConfigError
+        It is not, and the extra does not bring it for this Python.
     """
     try:
         return importlib.import_module("rtmidi")
     except ImportError as error:
+        if sys.version_info >= _NO_WHEELS:
+            raise ConfigError(
+                "MIDI ports need python-rtmidi, which has no ready wheel for this Python: use 3.12,"
+                " or, with a compiler, pip install python-rtmidi. A 'file' alone needs neither."
+            ) from None
         raise MissingExtraError("A MIDI port", "audio") from error
 
 
@@ -42,7 +50,7 @@ def midi_out(api: Api) -> Any:
     MissingExtraError
         RtMidi is not installed.
     ConfigError
-        There is no such MIDI system here, or it does not run.
+        There is no such MIDI system here, it does not run, or RtMidi is not there for this Python.
     """
     rtmidi = load_rtmidi()
     number = getattr(rtmidi, _APIS[api])

@@ -69,19 +69,22 @@ class Samples:
     pool
         (n,) complex64: a sample and the difference to the one after it. Only ever grows, by being
         replaced, so that a thread may play from it meanwhile.
+    missing
+        Banks and programs that were asked for and are not in the font; others are played instead.
     unfiltered
         Presets whose filters were left out, since with them they would need too much memory.
     """
 
     def __init__(self, font: SoundFont) -> None:
         self.pool: NDArray[np.complex64] = np.zeros(CHUNK, np.complex64)
+        self.missing: set[tuple[int, int]] = set()
         self.unfiltered = 0
         self._font = font
         self._presets: dict[tuple[int, int], tuple[tuple[Playable, ...], ...]] = {}
 
     def preset_of(self, channel: int, program: int) -> tuple[int, int]:
         """Return bank and program that a channel plays; others where the font lacks it."""
-        bank = _PERCUSSION_BANK if channel == PERCUSSION_CHANNEL else 0
+        bank = _bank(channel)
         wanted = ((bank, program), (bank, 0), (0, program), (0, 0))
         there = self._font.presets
         return next((key for key in wanted if key in there), min(there))
@@ -112,6 +115,8 @@ class Samples:
             The font is damaged there or too large.
         """
         key = self.preset_of(channel, program)
+        if key != (wanted := (_bank(channel), program)):
+            self.missing.add(wanted)
         if key not in self._presets:
             self._presets[key] = self._prepare(self._font.zones(*key), alive)
         return self._presets[key]
@@ -151,6 +156,10 @@ class Samples:
             tuple(p for p in playable if p.zone.keys[0] <= number <= p.zone.keys[1])
             for number in range(128)
         )
+
+
+def _bank(channel: int) -> int:
+    return _PERCUSSION_BANK if channel == PERCUSSION_CHANNEL else 0
 
 
 @dataclass(frozen=True)

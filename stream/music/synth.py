@@ -58,7 +58,7 @@ class SynthSettings(NodeSettings):
     )
     block: int = Field(128, ge=16, le=8192, description="frames that the sound card asks for")
     latency: Seconds = Field(
-        0.005, ge=0, le=1, description="what the sound card keeps in store against interruptions"
+        0.008, ge=0, le=1, description="what the sound card keeps in store against interruptions"
     )
 
 
@@ -163,6 +163,7 @@ class SynthNode(Node[SynthSettings]):
         self._due_ns = time.monotonic_ns() + _LOOK_NS
         if self._player is not None and self._player.error is not None:
             raise self._player.error
+        self._note_samples()
         self._note()
         return ()
 
@@ -181,6 +182,8 @@ class SynthNode(Node[SynthSettings]):
         RecordingError
             The file could not be finished.
         """
+        if hasattr(self, "_samples"):
+            self._note_samples()
         if (player := getattr(self, "_player", None)) is not None:
             if self._speaker is not None:
                 if not self._speaker.trouble:
@@ -228,6 +231,15 @@ class SynthNode(Node[SynthSettings]):
         if self._samples.ready(channel, program) is None:
             self._samples.prepare(channel, program, self.context.alive)
 
+    def _note_samples(self) -> None:
+        if self._samples.missing:
+            presets = ", ".join(
+                f"{bank}:{number}" for bank, number in sorted(self._samples.missing)
+            )
+            self.context.counters.note("presets_missing", presets)
+        if self._samples.unfiltered:
+            self.context.counters.note("presets_unfiltered", self._samples.unfiltered)
+
     def _note(self) -> None:
         player, speaker = self._player, self._speaker
         if player is None or speaker is None:
@@ -243,7 +255,6 @@ class SynthNode(Node[SynthSettings]):
             "late_notes": player.late,
             "clipped_blocks": player.clipped,
             "voices_stolen": player.synth.stolen,
-            "presets_unfiltered": self._samples.unfiltered,
             "trouble": speaker.trouble,
         }
         for key, value in rare.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -87,7 +86,7 @@ class Jack:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            ["jackd", "-n", _SERVER, "-r", "-d", "dummy", "-r", "48000", "-p", "128"],
+            ["jackd", "-n", _SERVER, "-r", "-d", "dummy", "-r", "48000", "-p", "1024"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         import rtmidi
@@ -213,16 +212,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
 
 
 @pytest.fixture
-def kill_part() -> Callable[[subprocess.Popen[str], str], None]:
-    """Return what kills that process of a run whose command line ends in or names something."""
+def part() -> Callable[[subprocess.Popen[str], str], psutil.Process]:
+    """Return what finds the process of a run that has something on its command line."""
 
-    def kill(run: subprocess.Popen[str], what: str) -> None:
-        parts = [
-            child
-            for child in psutil.Process(run.pid).children(recursive=True)
-            if what in child.cmdline()
-        ]
-        (part,) = parts
-        part.send_signal(signal.SIGKILL)
+    def find(run: subprocess.Popen[str], what: str) -> psutil.Process:
+        children = psutil.Process(run.pid).children(recursive=True)
+        (found,) = (child for child in children if what in child.cmdline())
+        return found
 
-    return kill
+    return find

@@ -94,6 +94,53 @@ def test_the_instrument_is_chosen_before_the_first_note_unless_the_notes_do(midi
     assert sorted((i.program, i.is_drum) for i in found) == [(0, True), (5, False), (40, False)]
 
 
+def test_an_instrument_that_the_font_lacks_is_replaced_and_told(synth, tmp_path):
+    counters = play(synth(instrument=40), tmp_path, ("notes", packet(0, note_on(ROOT, 100))))
+    assert counters.notes["presets_missing"] == "0:40"
+
+
+def test_a_full_disk_is_told_and_costs_nothing_that_was_written_before(tmp_path, font):
+    code = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from stream.errors import RecordingError
+from stream.music.midi import Midi, MidiSettings
+from stream.music.notes import events, note_off, note_on, notes_spec
+from stream.music.synth import SynthNode, SynthSettings
+from stream.node import Context
+from stream.packet import Packet
+folder = Path({str(tmp_path)!r})
+nodes = [
+    SynthNode(SynthSettings(file=folder / "o.wav", soundfont=folder / "tiny.sf2")),
+    Midi(MidiSettings(file=folder / "o.mid")),
+]
+for node, limit in zip(nodes, (1_000_000, 1000)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    node.open(Context(name="n", inputs={{"a": notes_spec(None)}}, run_dir=folder))
+    try:
+        for number in range(10_000):
+            time_ns = number * 100_000_000
+            data = events([note_on(60, 9) if number % 2 == 0 else note_off(60)])
+            node.process("a", Packet("notes", data, 0, time_ns, time_ns))
+            node._save_ns = 0
+            node.tick()
+    except RecordingError as error:
+        print(error)
+    try:
+        node.close()
+    except RecordingError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "o.wav cannot be written any further" in done.stdout
+    assert "o.mid cannot be written any further" in done.stdout
+    with wave.open(str(tmp_path / "o.wav")) as file:
+        assert file.getnframes() > 100_000
+    assert len(pretty_midi.PrettyMIDI(str(tmp_path / "o.mid")).instruments[0].notes) > 50
+
+
 def test_an_instrument_has_a_number_or_a_name(tmp_path):
     assert SynthSettings(instrument="Acoustic Grand Piano").instrument == 0
     assert SynthSettings(instrument="church").instrument == 19

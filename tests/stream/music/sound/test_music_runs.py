@@ -95,7 +95,7 @@ def test_ctrl_c_releases_every_note_and_leaves_whole_files(start, tmp_path, font
 
 
 def test_a_source_that_is_killed_ends_the_run_and_the_sound(  # noqa: PLR0917
-    start, start_sink, listen, wait_for, kill_part, tmp_path
+    start, start_sink, listen, wait_for, part, tmp_path
 ):
     capture = listen(start_sink())
     mid, wav = tmp_path / "o.mid", tmp_path / "o.wav"
@@ -105,7 +105,7 @@ def test_a_source_that_is_killed_ends_the_run_and_the_sound(  # noqa: PLR0917
         score={"use": "midi", "from": "notes", "file": str(mid)},
     )
     wait_for(lambda: capture.loudness > AUDIBLE, process)
-    kill_part(process, "notes")
+    part(process, "notes").kill()
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1, output
     assert "'notes' was killed by SIGKILL" in output
@@ -114,13 +114,11 @@ def test_a_source_that_is_killed_ends_the_run_and_the_sound(  # noqa: PLR0917
     assert np.abs(read_wav(wav).astype(int)).max() > 100
 
 
-def test_when_the_synthesiser_is_killed_its_sound_stops(
-    start, start_sink, listen, wait_for, kill_part
-):
+def test_when_the_synthesiser_is_killed_its_sound_stops(start, start_sink, listen, wait_for, part):
     capture = listen(start_sink())
     process, _ = start(notes=HELD, sound={"use": "synth", "from": "notes"})
     wait_for(lambda: capture.loudness > AUDIBLE, process)
-    kill_part(process, "sound")
+    part(process, "sound").kill()
     assert process.wait(timeout=60) == 1
     wait_for(lambda: capture.loudness == 0)
 
@@ -235,7 +233,7 @@ def test_an_instrument_that_is_there_is_played(start, receiver, wait_for):
 
 @pytest.mark.parametrize("victim", ["notes", "score"])
 def test_a_killed_process_leaves_no_key_of_an_instrument_down(
-    start, receiver, wait_for, kill_part, victim
+    start, receiver, wait_for, part, victim
 ):
     instrument = receiver()
     instrument.be_there_as("grand")
@@ -243,7 +241,7 @@ def test_a_killed_process_leaves_no_key_of_an_instrument_down(
         notes=HELD, score={"use": "midi", "from": "notes", "port": "grand", "api": "jack"}
     )
     wait_for(lambda: len(instrument.down) == 3, process)
-    kill_part(process, victim)
+    part(process, victim).kill()
     wait_for(lambda: not instrument.down)
     assert process.wait(timeout=60) == 1
     assert instrument.messages[-1] == [0xB0, 123, 0]
@@ -276,9 +274,7 @@ def test_a_sender_that_is_alive_but_silent_leaves_no_key_down(start, receiver, w
     assert told(report, "score")["silences"] == 1
 
 
-def test_when_the_guard_of_a_port_is_killed_another_one_plays_on(
-    start, receiver, wait_for, kill_part
-):
+def test_when_the_guard_of_a_port_is_killed_another_one_plays_on(start, receiver, wait_for, part):
     instrument = receiver()
     instrument.be_there_as("grand")
     process, report = start(
@@ -286,7 +282,7 @@ def test_when_the_guard_of_a_port_is_killed_another_one_plays_on(
         score={"use": "midi", "from": "notes", "port": "grand", "api": "jack"},
     )
     wait_for(lambda: instrument.down, process)
-    kill_part(process, GUARD)
+    part(process, GUARD).kill()
     before = len(instrument.messages)
     wait_for(lambda: len(instrument.messages) > before + 5, process)
     process.send_signal(signal.SIGINT)
@@ -323,7 +319,9 @@ def test_a_port_that_goes_away_is_told_and_played_again_when_it_is_back(
     assert back.down == set()
 
 
-def test_a_port_whose_server_dies_does_not_end_the_run(start, jack, receiver, wait_for, tmp_path):
+def test_a_port_whose_server_dies_does_not_end_the_run(  # noqa: PLR0917
+    start, jack, receiver, wait_for, part, tmp_path
+):
     instrument = receiver()
     mid = tmp_path / "o.mid"
     process, report = start(
@@ -336,7 +334,9 @@ def test_a_port_whose_server_dies_does_not_end_the_run(start, jack, receiver, wa
     wait_for(lambda: instrument.down, process)
     # A client of JACK in this very process would not survive the end of its server.
     instrument.close()
+    guard = part(process, GUARD)
     jack.kill()
+    wait_for(lambda: not guard.is_running(), process)
     size = mid.stat().st_size
     wait_for(lambda: mid.stat().st_size > size + 200, process)
     process.send_signal(signal.SIGINT)
