@@ -45,7 +45,8 @@ CAUSAL = replace(
 CAUSAL_NETWORKS: dict[str, dict[str, Any]] = {
     "gru": {"dropout": 0.0},
     "stndt": {
-        "dropout": 0.0, "window": 50, "head_width": 32, "taus": (1.0, 3.0, 10.0, 30.0),
+        "dropout": 0.0, "window": 50, "course": 50, "head_width": 32,
+        "taus": (1.0, 3.0, 10.0, 30.0),
     },
 }  # fmt: skip
 

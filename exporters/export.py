@@ -26,7 +26,7 @@ from models.spikes.baselines.smoothing import Smoothing
 from models.spikes.baselines.storing import Baseline
 from models.spikes.baselines.wiener import Wiener
 from models.spikes.gru import GRU
-from models.stndt.streaming import StreamingSTNDT
+from models.stndt.streaming import StreamingConfig, StreamingSTNDT
 from stream.model_file import Contract, Port, Score
 
 Weights = Literal["int8", "int4"]
@@ -112,7 +112,7 @@ def export_network(
     step = _step(network, description.width_s, None)
     memory, delay_steps = _SHORT_MEMORY_BINS, 0
     if isinstance(network, StreamingSTNDT):
-        memory, delay_steps = network.config.window, network.config.look_ahead
+        memory, delay_steps = _memory(network.config), network.config.look_ahead
     contract = _contract(description, step, _preprocessing(network), delay_steps)
     expected = [
         Stretch(part, _full_run(network, part, description.width_s))
@@ -151,6 +151,11 @@ def export_baseline(
     contract = _with_parity(contract, against="NumPy in float64")
     write_model(step.model, contract, path)
     return contract
+
+
+def _memory(config: StreamingConfig) -> int:
+    """Return the length of the longest ring."""
+    return max(config.window, config.course) if config.spatial == "exact" else config.window
 
 
 def _step(network: StreamingSTNDT | GRU, width_s: float, bits: int | None) -> StepGraph:

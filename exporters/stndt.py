@@ -51,14 +51,17 @@ def streaming_step(
     config = network.config
     graph = Graph("streaming_stndt_step", weight_bits)
     counts = graph.input("counts", (config.n_in,))
-    clock = _Clock.build(graph, config.window)
+    clock = _Clock.build(graph, "slot", config.window)
+    courses = clock
+    if config.spatial == "exact" and config.course != config.window:
+        courses = _Clock.build(graph, "course_slot", config.course)
     features = _features(graph, network, counts)
     embed, embed_bias = embedding(network)
     x = graph.linear(features, embed, embed_bias)
     y = first_norm(graph, x, config.n_out)
     for number, layer in enumerate(network.layers):
         assert isinstance(layer, Layer)
-        x, y = _layer(graph, layer, number, clock, x=x, y=y)
+        x, y = _layer(graph, layer, number, clock, courses, x=x, y=y)
     if config.look_ahead:
         features = _delay(graph, features, config)
     u = graph.op("Concat", y, features, axis=1)
@@ -139,36 +142,36 @@ def _delay(graph: Graph, features: str, config: StreamingConfig) -> str:
 
 @dataclass(frozen=True)
 class _Clock:
-    """Where in the rings the new bin goes, and where its bias begins.
+    """Where in rings of one length the new bin goes, and where its bias begins.
 
-    The state `slot` (1, 1) counts from -W to -1 while the rings fill and from 0 to W - 1, round and
-    round, afterwards: as an index both W and -W + p mean slot p.
+    With L for the length, the state (1, 1) counts from -L to -1 while the rings fill and from 0 to
+    L - 1, round and round, afterwards: as an index both p and p - L mean slot p.
     """
 
     slot: str
     begin: str
     end: str
-    window: int
+    length: int
 
     @classmethod
-    def build(cls, graph: Graph, window: int) -> _Clock:
-        slot = graph.state("slot", (1, 1), "int64", start=-window)
-        following = np.concatenate([(np.arange(window) + 1) % window, np.arange(1 - window, 1)])
-        graph.carry("slot", graph.op("Gather", graph.constant(following), slot))
-        begin = graph.op("Sub", graph.constant([window - 1]), graph.reshape(slot, 1))
-        end = graph.op("Add", begin, graph.constant([window]))
-        return cls(slot, begin, end, window)
+    def build(cls, graph: Graph, name: str, length: int) -> _Clock:
+        slot = graph.state(name, (1, 1), "int64", start=-length)
+        following = np.concatenate([(np.arange(length) + 1) % length, np.arange(1 - length, 1)])
+        graph.carry(name, graph.op("Gather", graph.constant(following), slot))
+        begin = graph.op("Sub", graph.constant([length - 1]), graph.reshape(slot, 1))
+        end = graph.op("Add", begin, graph.constant([length]))
+        return cls(slot, begin, end, length)
 
     def by_slot(self, graph: Graph, by_age: Array, unfilled: float) -> str:
-        """Return (m, W) of every slot, from (m, W) of every age; slots are unfilled at first."""
-        i = np.arange(3 * self.window - 1)
-        row = by_age[:, (self.window - 1 - i) % self.window]
-        row[:, i >= 2 * self.window] = unfilled
+        """Return (m, L) of every slot, from (m, L) of every age; slots are unfilled at first."""
+        i = np.arange(3 * self.length - 1)
+        row = by_age[:, (self.length - 1 - i) % self.length]
+        row[:, i >= 2 * self.length] = unfilled
         return graph.op("Slice", graph.constant(row), self.begin, self.end, graph.constant([1]))
 
 
 def _layer(
-    graph: Graph, layer: Layer, number: int, clock: _Clock, *, x: str, y: str
+    graph: Graph, layer: Layer, number: int, clock: _Clock, courses: _Clock, *, x: str, y: str
 ) -> tuple[str, str]:
     """Add a layer; x is the residual stream and y its norm, both before and after."""
     config = layer.config
@@ -184,7 +187,7 @@ def _layer(
         if config.spatial == "recursive":
             branch = _mix_recursive(graph, layer, number, y)
         else:
-            branch = _mix_exact(graph, layer, number, clock, y)
+            branch = _mix_exact(graph, layer, number, courses, y)
         bias = np.zeros(config.n_out)
     x, y = add_and_norm(graph, x, branch, bias)
     return feed_forward(graph, layer, x, y)
@@ -304,8 +307,7 @@ def _mix_recursive(graph: Graph, layer: Layer, number: int, s: str) -> str:
 
 
 def _mix_exact(graph: Graph, layer: Layer, number: int, clock: _Clock, s: str) -> str:
-    w, d = layer.config.window, layer.config.n_out
-    course = graph.state(f"course_{number}", (w, d))
+    course = graph.state(f"course_{number}", (layer.config.course, layer.config.n_out))
     course = graph.carry(course, graph.op("ScatterND", course, clock.slot, s))
     # Rows of a weight belong to ages from the oldest on; its columns become rows here.
     q, k = (

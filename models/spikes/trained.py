@@ -86,7 +86,11 @@ def load_trained(folder: Path) -> Trained:
 def _network(card: Card, weights: dict[str, Tensor]) -> StreamingSTNDT | GRU | Baseline:
     if card.system in BASELINES:
         return from_tensors(card.system, weights)
-    network = make_network(card.system, card.network)
+    config = card.network
+    if card.system == "stndt":
+        # Courses were as long as the window before they had a length of their own.
+        config = {"course": config["window"], **config}
+    network = make_network(card.system, config)
     network.load_state_dict(weights)
     return network
 

@@ -8,16 +8,17 @@ by a neuron x neuron matrix, and a linear head gives log rates. What differs mak
   (started as ALiBi, Press et al., ICLR 2022) in place of absolute positions, so that keys and
   values of past bins never change and can be cached;
 * the spatial matrix is constant (`frozen`), carried along (`recursive`), or computed as the paper
-  does (`exact`), where the token of a neuron is its course over the last `window` bins; queries and
-  keys are narrow, and learned biases in place of position codes tell the neurons apart;
+  does (`exact`), where the token of a neuron is its course over the last `course` bins, however
+  long the window is; queries and keys are narrow, and learned biases in place of position codes
+  tell the neurons apart;
 * counts enter with exponential averages of several time constants, and both also reach the heads
   directly: the network starts from what a Poisson GLM on smoothed spikes can do.
 
 Arithmetic of one bin
 ---------------------
-With d = n_out, widths n_in, F = (1 + taus) n_in, H heads of width dh, E = H dh, W = window, R the
-width of spatial queries and keys, and p the number of bins since the segment began. All tensors are
-row vectors or 2-D.
+With d = n_out, widths n_in, F = (1 + taus) n_in, H heads of width dh, E = H dh, W = window,
+C = course, R the width of spatial queries and keys, and p the number of bins since the segment
+began. All tensors are row vectors or 2-D.
 
 Features (state `average`, (taus, n_in), starts at 0)::
 
@@ -26,7 +27,7 @@ Features (state `average`, (taus, n_in), starts at 0)::
     f       = concat(v, average row 0, row 1, ...)                           (F,)
     z       = f embed.weight^T + embed.bias                                  (d,)
 
-Each layer (states `key`, `value`, (W, E); `gram`, (d, d), for recursive, and `course`, (W, d), for
+Each layer (states `key`, `value`, (W, E); `gram`, (d, d), for recursive, and `course`, (C, d), for
 exact mixing; start 0)::
 
     s       = LayerNorm(z)                                                   eps 1e-5
@@ -38,7 +39,7 @@ exact mixing; start 0)::
     s       = LayerNorm(z)                     mixing other than `none`
     frozen:     A = softmax_rows(mix)
     recursive:  gram = g gram + (1 - g) s^T s;  A = softmax_rows(mix + gain gram);  g = sigmoid(.)
-    exact:      course[slot] = s;  tokens = course[of age W-1 .. 0]^T                  (d, W)
+    exact:      course[p mod C] = s;  tokens = course[of age C-1 .. 0]^T               (d, C)
                 A = softmax_rows(Q K^T)    Q = tokens query + query_bias, K likewise   (d, R)
     z       = z + A s                          as a row: s A^T
     s       = LayerNorm(z)
@@ -89,6 +90,8 @@ class StreamingConfig:
         Depth, attention heads and their width, width of the feed-forward part.
     spatial
         How the vector of a bin is mixed over neurons.
+    course
+        Bins over which neurons are compared, the newest included, with exact mixing.
     look_ahead
         Bins by which the output lags the input; 0 is strictly causal and without delay.
     behaviour
@@ -107,6 +110,7 @@ class StreamingConfig:
     head_width: int = 16
     hidden: int = 256
     spatial: Spatial = "exact"
+    course: int = 32
     look_ahead: int = 0
     behaviour: int = 0
     taus: tuple[float, ...] = (1.0, 3.0, 10.0)
@@ -133,7 +137,7 @@ class StreamingState:
     gram
         (layers, n_out, n_out), or (layers, 0, 0) unless mixing is recursive.
     course
-        (layers, window, n_out), a ring buffer, or (layers, 0, 0) unless mixing is exact.
+        (layers, course, n_out), a ring buffer, or (layers, 0, 0) unless mixing is exact.
     delayed
         (look_ahead, features), oldest first.
     """
@@ -171,10 +175,10 @@ class Layer(nn.Module):
             self.gain = nn.Parameter(torch.ones(()))
             self.forget = nn.Parameter(torch.tensor(3.0))
         if config.spatial == "exact":
-            w = config.window
-            spread = 0.25 / math.sqrt(w)
-            self.space_query = nn.Parameter(spread * torch.randn(w, SPACE_WIDTH))
-            self.space_key = nn.Parameter(spread * torch.randn(w, SPACE_WIDTH))
+            c = config.course
+            spread = 0.25 / math.sqrt(c)
+            self.space_query = nn.Parameter(spread * torch.randn(c, SPACE_WIDTH))
+            self.space_key = nn.Parameter(spread * torch.randn(c, SPACE_WIDTH))
             self.space_query_bias = nn.Parameter(torch.zeros(d, SPACE_WIDTH))
             self.space_key_bias = nn.Parameter(torch.zeros(d, SPACE_WIDTH))
 
@@ -248,10 +252,10 @@ class Layer(nn.Module):
         return torch.cat(mixed, dim=1)
 
     def _mix_exact(self, s: Tensor, segment: Tensor) -> Tensor:
-        w = self.config.window
-        padded = functional.pad(s, (0, 0, w - 1, 0)).unfold(1, w, 1)
-        seen = functional.pad(segment, (w - 1, 0), value=-1).unfold(1, w, 1)
-        # Per bin, one token per neuron: its last `window` values, newest last.
+        c = self.config.course
+        padded = functional.pad(s, (0, 0, c - 1, 0)).unfold(1, c, 1)
+        seen = functional.pad(segment, (c - 1, 0), value=-1).unfold(1, c, 1)
+        # Per bin, one token per neuron: its last `course` values, newest last.
         tokens = padded * (seen == segment[..., None])[:, :, None]
         q, k = (tokens @ torch.cat([self.space_query, self.space_key], 1)).chunk(2, -1)
         q, k = q + self.space_query_bias, k + self.space_key_bias
@@ -276,7 +280,7 @@ class Layer(nn.Module):
         if c.spatial != "none":
             s = self.norm_space(z)
             if c.spatial == "exact":
-                state.course[number, slot] = s
+                state.course[number, position % c.course] = s
             elif c.spatial == "recursive":
                 forget = self.forget.sigmoid()
                 state.gram[number].mul_(forget).add_((1 - forget) * torch.outer(s, s))
@@ -293,7 +297,7 @@ class Layer(nn.Module):
             return self.mix.softmax(-1)
         if c.spatial == "recursive":
             return (self.mix + self.gain * state.gram[number]).softmax(-1)
-        oldest_first = (position + 1 + torch.arange(c.window)) % c.window
+        oldest_first = (position + 1 + torch.arange(c.course)) % c.course
         tokens = state.course[number, oldest_first].T
         q = tokens @ self.space_query + self.space_query_bias
         k = tokens @ self.space_key + self.space_key_bias
@@ -380,7 +384,7 @@ class StreamingSTNDT(nn.Module):
         c = self.config
         width = c.n_out if c.spatial == "recursive" else 0
         ring = (c.layers, c.window, c.heads * c.head_width)
-        course = (c.window, c.n_out) if c.spatial == "exact" else (0, 0)
+        course = (c.course, c.n_out) if c.spatial == "exact" else (0, 0)
         return StreamingState(
             position=0,
             average=torch.zeros(len(c.taus), c.n_in),

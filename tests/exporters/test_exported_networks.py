@@ -103,6 +103,17 @@ def test_the_exported_step_is_the_full_causal_run_from_cold_and_after_the_window
     assert contract.parity["rates"]["wrapped"] < 1e-4
 
 
+@pytest.mark.parametrize("course", [1, WINDOW - 2, WINDOW, WINDOW + 3])
+def test_courses_of_any_length_are_exported_beside_the_window(tmp_path: Path, course: int) -> None:
+    network = streaming(course=course)
+    path = tmp_path / "m.onnx"
+    contract = export_network(network, description(), counts(), path)
+    fed = counts(7 * WINDOW, seed=5)
+    np.testing.assert_allclose(stepped(path, fed)["rates"], full_run(network, fed)[0], rtol=1e-4)
+    assert all(state.in_place for state in contract.states)
+    assert {s.input: s.shape for s in contract.states}["course_0"] == (course, N_OUT)
+
+
 def test_state_starts_afresh_when_the_session_is_reset(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     export_network(streaming(), description(), counts(), path)

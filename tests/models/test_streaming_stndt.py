@@ -6,10 +6,11 @@ from models.stndt.streaming import StreamingConfig, StreamingSTNDT
 
 def _network(**settings: object) -> StreamingSTNDT:
     torch.manual_seed(0)
-    config = StreamingConfig(
-        n_in=5, n_out=7, window=6, layers=3, heads=2, head_width=4, hidden=16, behaviour=2,
-        **settings,  # type: ignore[arg-type]
-    )  # fmt: skip
+    sizes = {
+        "n_in": 5, "n_out": 7, "window": 6, "layers": 3, "heads": 2, "head_width": 4, "hidden": 16,
+        "behaviour": 2,
+    }  # fmt: skip
+    config = StreamingConfig(**{**sizes, **settings})  # type: ignore[arg-type]
     network = StreamingSTNDT(config).eval()
     # Fresh heads are zero; random weights everywhere make the comparison mean something.
     for parameter in network.parameters():
@@ -18,13 +19,24 @@ def _network(**settings: object) -> StreamingSTNDT:
     return network
 
 
-@pytest.mark.parametrize("spatial", ["none", "frozen", "recursive", "exact"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"spatial": "none"},
+        {"spatial": "frozen"},
+        {"spatial": "recursive"},
+        {"spatial": "exact"},
+        {"spatial": "exact", "course": 6},
+        {"spatial": "exact", "course": 4},
+        {"spatial": "exact", "course": 1},
+    ],
+)
 @pytest.mark.parametrize("look_ahead", [0, 3])
 @torch.no_grad()
 def test_a_step_equals_the_full_causal_run_at_every_bin_cold_wrapped_and_across_segments(
-    spatial: str, look_ahead: int
+    settings: dict[str, object], look_ahead: int
 ) -> None:
-    network = _network(spatial=spatial, look_ahead=look_ahead)
+    network = _network(look_ahead=look_ahead, **settings)
     lengths = [4, 1, 150, 23]
     segment = torch.repeat_interleave(torch.arange(4), torch.tensor(lengths))
     counts = torch.poisson(torch.full((sum(lengths), 5), 1.5))
@@ -51,6 +63,19 @@ def test_no_output_depends_on_a_later_bin_or_on_another_segment(spatial: str) ->
     torch.testing.assert_close(after[:, :20], before[:, :20])
     torch.testing.assert_close(after[:, 40:], before[:, 40:])
     assert not torch.allclose(after[:, 20:40], before[:, 20:40])
+
+
+@torch.no_grad()
+def test_neurons_are_compared_over_their_courses_however_far_attention_over_time_sees() -> None:
+    network = _network(course=4, window=20, layers=1, taus=())
+    # Without attention over time and averages only the courses bring the past to a bin.
+    network.layers[0].out.weight.zero_()
+    counts = torch.poisson(torch.full((1, 30, 5), 1.5))
+    segment = torch.zeros(1, 30, dtype=torch.long)
+    changed = counts.clone()
+    changed[:, 10] += 3
+    differs = (network(changed, segment)[0] != network(counts, segment)[0]).any(-1)[0]
+    assert differs.nonzero().flatten().tolist() == [10, 11, 12, 13]
 
 
 @torch.no_grad()
