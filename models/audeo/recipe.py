@@ -11,8 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import torch
 
+from models.audeo.calibration import CalibrationSettings, Video, calibrate
 from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
 from models.audeo.evaluation import best_threshold, of_network, tally
@@ -22,8 +25,12 @@ from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_fa
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from models.trained_folder import WEIGHTS, claim_folder
 from stream.files import file_sha256
+from stream.music.collecting import find_grid, look_into
+from stream.music.strip import STRIP_HEIGHT, STRIP_WIDTH, Rectifier, middle_of, side_of
+from stream.vision.video_file import VideoFile
 
 _KEPT = 300
+_CALIBRATION_CLIPS = 40
 _VALIDATION = 1_000_000
 """Added to the seeds of clips that no network learns from."""
 
@@ -43,26 +50,35 @@ Report = Callable[[str, int, int, float], None]
 
 
 def render_clips(
-    folder: Path, seeds: Sequence[int], workers: int, on_progress: Callable[[int], None]
+    folder: Path,
+    seeds: Sequence[int],
+    workers: int,
+    on_progress: Callable[[int], None],
+    *,
+    scores: bool = True,
 ) -> list[Path]:
-    """Render the clips of seeds into a folder, but not those that are there already."""
+    """Render the clips of seeds into a folder, but not those that are there already.
+
+    Without `scores`, all of them play what is made up, which does not need music21.
+    """
+    folder = folder if scores else folder / "made-up"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{seed:07d}.npz" for seed in seeds]
     missing = [(seed, p) for seed, p in zip(seeds, paths, strict=True) if not p.exists()]
-    if missing:
+    if missing and scores:
         read_scores(TRAINING_PIECES, folder / "scores")
     done = len(paths) - len(missing)
     on_progress(done)
     with ProcessPoolExecutor(workers) as pool:
-        for _ in pool.map(_render, missing, [folder] * len(missing)):
+        for _ in pool.map(_render, missing, [folder if scores else None] * len(missing)):
             done += 1
             on_progress(done)
     return paths
 
 
-def _render(what: tuple[int, Path], folder: Path) -> None:
+def _render(what: tuple[int, Path], scores: Path | None) -> None:
     seed, path = what
-    save_clip(path, make_clip(seed, _scores(folder)))
+    save_clip(path, make_clip(seed, _scores(scores) if scores else []))
 
 
 @lru_cache(maxsize=1)
@@ -144,6 +160,79 @@ def train_piano(
     save_trained(folder, trained)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return trained
+
+
+def calibrate_piano(
+    start: Path,
+    video: Path,
+    folder: Path,
+    *,
+    clips: Path,
+    workers: int = 1,
+    on_progress: Report = lambda stage, done, total, loss: None,
+) -> Trained:
+    """Let a trained network get used to what an unlabelled video shows, and write its folder.
+
+    Parameters
+    ----------
+    start
+        Folder of the trained network.
+    clips, workers
+        As for `train_piano`; a few rendered clips keep what it knew.
+
+    Raises
+    ------
+    ConfigError
+        The folder is in use, no keyboard is seen in the video, or too little is seen to be played.
+    RecordingError
+        The video cannot be read.
+    ModelError
+        There is no trained network to go on from.
+    """
+    before = load_trained(start)
+    settings = CalibrationSettings()
+    about = {"start": file_sha256(start / WEIGHTS), "unlabelled": video.name}
+    claim_folder(folder, about, resume=False)
+    began = time.monotonic()
+    shown = read_video(video)
+    seeds = range(_CALIBRATION_CLIPS)
+    paths = render_clips(
+        clips, seeds, workers,
+        lambda done: on_progress("rendering", done, len(seeds), float("nan")), scores=False,
+    )  # fmt: skip
+    network = calibrate(
+        before.network, shown, [load_clip(path) for path in paths], settings,
+        lambda update, loss: on_progress("calibrating", update, settings.updates, loss),
+    )  # fmt: skip
+    training = {**asdict(settings), **about, "took_s": round(time.monotonic() - began, 1)}
+    card = msgspec.structs.replace(before.card, training=training, scores={})
+    trained = Trained(network, card)
+    save_trained(folder, trained)
+    return trained
+
+
+def read_video(path: Path) -> Video:
+    """Return the strips of a video, with the keyboard found in its beginning.
+
+    Raises
+    ------
+    RecordingError
+        It cannot be read.
+    ConfigError
+        No keyboard is seen in it.
+    """
+    grid = find_grid(look_into(path))
+    rectify = Rectifier(grid)
+    strips, times_ns = [], []
+    for time_ns, frame in VideoFile(path).frames():
+        side = side_of(middle_of(grid, *frame.shape[:2]))
+        shape = (STRIP_HEIGHT, STRIP_WIDTH, 1)
+        strips.append(
+            np.concatenate([rectify(frame), np.broadcast_to(side[:, None], shape)], axis=-1)
+        )
+        times_ns.append(time_ns)
+    times_s = (np.array(times_ns) - times_ns[0]) / 1e9
+    return Video(np.stack(strips), times_s)
 
 
 def _card(

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -98,10 +98,22 @@ def _augment(rng: Random, strips: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.roll(x, shift, axis=(1, 2)) if any(shift) else x
 
 
-def draw_crop(
-    rng: Random, clip: Stored, settings: TrainingSettings
-) -> tuple[Tensor, Labels, View, NDArray[np.bool_], int]:
-    """Draw a crop: strips (T, 56, width, 4), labels, the view before, keys that count, left."""
+class Crop(NamedTuple):
+    """Part of a clip.
+
+    Strips (T, 56, width, 4), labels (T, keys), the view before it, which keys count (keys,), and
+    its first white.
+    """
+
+    strips: Tensor
+    labels: Labels
+    view: View
+    counts: NDArray[np.bool_]
+    left: int
+
+
+def draw_crop(rng: Random, clip: Stored, settings: TrainingSettings) -> Crop:
+    """Draw a crop of a clip, in another light and a little displaced."""
     whites, frames = settings.crop_whites, settings.crop_frames
     total, width = len(clip.strips), clip.strips.shape[2] // PX_PER_WHITE
     stride = 2 if clip.times_s[1] - clip.times_s[0] < 0.025 and rng.random() < 0.5 else 1
@@ -133,7 +145,7 @@ def draw_crop(
     if rng.random() < 0.15:
         _cut(rng, strips[..., :3], labels, keys=keys, left=left, whites=whites)
     inner = keys_within(left + (left > 0), whites - (left > 0) - (left + whites < WHITES))
-    return strips, labels, view, np.isin(keys, inner), left
+    return Crop(strips, labels, view, np.isin(keys, inner), left)
 
 
 def _cut(
@@ -227,7 +239,7 @@ def fit(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         schedule.step()
-        _average(average, network, min(1 - 1 / s.averaged_over, (1 + update) / (10 + update)))
+        follow_average(average, network, min(1 - 1 / s.averaged_over, (1 + update) / (10 + update)))
         if checkpoint is not None and update % checkpoint.every == 0:
             content = {name: part.state_dict() for name, part in parts.items()}
             save_tensors(checkpoint.path, content | {"done": update})
@@ -238,29 +250,33 @@ def fit(
 def _update(
     network: PianoNetwork, rng: Random, clips: Callable[[int], Stored], s: TrainingSettings
 ) -> float:
-    """Draw a batch of crops, all at one place of the keyboard's pattern, and go backwards."""
     crops = [draw_crop(rng, clips(int(rng.integers(1 << 30))), s) for _ in range(s.batch)]
-    views: list[Any] = [c[2] for c in crops]
-    view = View(*(torch.cat([getattr(v, n) for v in views])
+    loss = batch_loss(network, crops, s)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
+
+
+def batch_loss(network: PianoNetwork, crops: Sequence[Crop], s: TrainingSettings) -> Tensor:
+    """Return the mean loss of crops of one size."""
+    view = View(*(torch.cat([getattr(c.view, n) for c in crops])
                   for n in ("background", "last", "before", "seen")))  # fmt: skip
-    strips = torch.stack([c[0] for c in crops], dim=1)
     channels = []
-    for strip in strips:
+    for strip in torch.stack([c.strips for c in crops], dim=1):
         seen, view = see(strip, view)
         channels.append(seen)
     x = torch.stack(channels, dim=1)
     loss = torch.zeros(())
     with torch.autocast("cpu", torch.bfloat16):
         hidden = network.trunk(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    for i, (_, labels, _, counts, left) in enumerate(crops):
-        logits = network.read(hidden[i : i + 1].float(), left)[0]
-        targets = [torch.from_numpy(getattr(labels, n)) for n in OUTPUTS]
-        loss = loss + loss_of(logits, targets, torch.from_numpy(counts).float(), s) / s.batch
-    loss.backward()
-    return float(loss.detach())
+    for i, crop in enumerate(crops):
+        logits = network.read(hidden[i : i + 1].float(), crop.left)[0]
+        targets = [torch.from_numpy(getattr(crop.labels, n)) for n in OUTPUTS]
+        loss = loss + loss_of(logits, targets, torch.from_numpy(crop.counts).float(), s)
+    return loss / len(crops)
 
 
-def _average(average: PianoNetwork, network: PianoNetwork, keep: float) -> None:
+def follow_average(average: PianoNetwork, network: PianoNetwork, keep: float) -> None:
+    """Move a running average of a network, of which `keep` stays."""
     with torch.no_grad():
         for mean, now in zip(average.state_dict().values(), network.state_dict().values(),
                              strict=True):  # fmt: skip

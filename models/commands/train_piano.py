@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from models.audeo.recipe import Recipe, train_piano
+from models.audeo.recipe import Recipe, calibrate_piano, train_piano
+from stream.errors import ConfigError
 from stream.units import format_seconds
 
 
@@ -32,6 +33,10 @@ def train(
     collected: Annotated[
         list[Path] | None, typer.Option(help="Set of `innervate collect`; may be given again.")
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Video of your keyboard, a minute of playing, to get used to it."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
@@ -39,9 +44,15 @@ def train(
 ) -> None:
     """Train the live piano network on rendered keyboards and hands, and on sets of your own.
 
-    With --finetune it goes on from a trained network, for fewer updates at a lower rate.
+    With --finetune it goes on from a trained network, for fewer updates at a lower rate. With
+    --unlabelled as well, it only gets used to a video, from which it learns what it is sure of.
     """
     torch.set_num_threads(threads)
+    if unlabelled is not None and (finetune is None or collected):
+        raise ConfigError(
+            "--unlabelled goes with --finetune, which names the trained network that is to get used"
+            " to the video, and without --collected."
+        )
     recipe = Recipe()
     recipe = replace(recipe, training=replace(recipe.training, seed=seed))
     if finetune is not None:
@@ -64,11 +75,16 @@ def train(
                 tasks[stage] = bar.add_task(stage, total=total, loss=text)
             bar.update(tasks[stage], completed=done, loss=text)
 
-        trained = train_piano(
-            recipe, out, clips=rendered or out / "rendered", workers=workers, start=finetune,
-            collected=collected or (), resume=resume,
-            on_progress=show,
-        )  # fmt: skip
+        folder = rendered or out / "rendered"
+        if unlabelled is not None and finetune is not None:
+            trained = calibrate_piano(
+                finetune, unlabelled, out, clips=folder, workers=workers, on_progress=show
+            )
+        else:
+            trained = train_piano(
+                recipe, out, clips=folder, workers=workers, start=finetune,
+                collected=collected or (), resume=resume, on_progress=show,
+            )  # fmt: skip
     card = trained.card
     console.print(f"[bold]audeo[/] in {out}, {format_seconds(card.training['took_s'])}")
     for name, value in card.scores.items():

@@ -1,10 +1,14 @@
 """The live piano network: causal, and the same wherever a key lies."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from exporters.audeo import export_piano
+from models.audeo.calibration import CalibrationSettings, Video, calibrate, taught
 from models.audeo.dataset import Stored
 from models.audeo.evaluation import best_threshold, of_file, of_network, tally
 from models.audeo.network import (
@@ -15,12 +19,19 @@ from models.audeo.network import (
     run_through,
     see,
 )
+from models.audeo.recipe import read_video
+from models.audeo.rendering.clip import film
+from models.audeo.rendering.looks import draw_look
+from models.audeo.rendering.performance import Written, perform
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from stream.errors import ConfigError, ModelError
 from stream.inference import StreamingSession
 from stream.music.strip import side_of
+from stream.units import to_ns
+from stream.vision.video_writer import VideoWriter
 
+ZOO = Path(__file__).parents[3] / "models" / "zoo"
 SMALL = PianoConfig(channels=(4, 6, 8), features=8, memory=8)
 
 
@@ -95,12 +106,9 @@ def test_a_file_that_does_not_do_what_the_network_does_is_not_written(
 
 
 def test_a_file_for_something_else_is_no_piano_network() -> None:
-    from pathlib import Path
-
-    zoo = Path(__file__).parents[3] / "models" / "zoo"
-    assert StreamingSession(zoo / "lorenz-stndt.onnx", "cpu").contract.name
+    assert StreamingSession(ZOO / "lorenz-stndt.onnx", "cpu").contract.name
     with pytest.raises(ConfigError, match="not keys of a piano"):
-        of_file(zoo / "lorenz-stndt.onnx")
+        of_file(ZOO / "lorenz-stndt.onnx")
 
 
 def blinking(seed: int) -> Stored:
@@ -135,6 +143,47 @@ def test_a_network_learns_to_see_keys_go_down_and_its_notes_are_scored(tmp_path)
     assert scores.tight.true == 10
     assert scores.tight.f1 > 0.8
     assert sum(s.true for s in scores.apart["colour"].values()) == 10
+
+
+@pytest.fixture(scope="module")
+def film_of_a_scale(tmp_path_factory) -> Path:
+    """A film in which a hand plays up and down."""
+    rng = np.random.default_rng(2)
+    look = replace(
+        draw_look(rng, "digital"), rate_hz=30.0, gain=1.0, camera_height=45.0, camera_y=5.0,
+        camera_u=20.0, noise=1.0, gradient_u=0.0, gradient_y=0.0,
+    )  # fmt: skip
+    scale = (60, 62, 64, 65, 67, 69, 71, 72)
+    notes = [Written(pitch, i, 0.8, 1) for i, pitch in enumerate((*scale, *scale[::-1]) * 2)]
+    presses = perform(rng, notes, 0.3, 9.5)
+    frames, _ = film(rng, look, presses, size=(960, 540), length_s=10.0)
+    path = tmp_path_factory.mktemp("film") / "scale.mp4"
+    video = VideoWriter(path, (960, 540), 30.0)
+    for number, frame in enumerate(frames):
+        video.write(frame, to_ns(number / 30))
+    video.close()
+    return path
+
+
+def test_a_network_gets_used_to_a_video_by_what_it_is_sure_of(film_of_a_scale) -> None:
+    network = load_trained(ZOO / "piano").network
+    video = read_video(film_of_a_scale)
+    labels, count = taught(network, video)
+    assert 20 <= count <= 40
+    assert (labels.onset >= 0).mean() > 0.9
+    settings = CalibrationSettings(updates=2, rendered=1, frames=12)
+    used = calibrate(network, video, [blinking(0)], settings)
+    changed = [
+        not torch.equal(one, two)
+        for one, two in zip(network.parameters(), used.parameters(), strict=True)
+    ]
+    assert all(changed)
+
+
+def test_a_video_in_which_nothing_is_sure_teaches_nothing(network) -> None:
+    quiet = Video(np.full((60, 56, 624, 4), 128, np.uint8), np.arange(60) / 30)
+    with pytest.raises(ConfigError, match="sure of 0 notes"):
+        calibrate(network, quiet, [blinking(0)], CalibrationSettings(updates=1))
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tmp_path) -> None:
