@@ -1,4 +1,4 @@
-"""Finds the keys of a piano keyboard in one picture. No learning: the pattern of the blacks is it."""
+"""Finds the keys of a piano in one picture, by the pattern of the blacks; nothing is learned."""
 
 from __future__ import annotations
 
@@ -129,9 +129,7 @@ def find_keyboard(
         keyboard = _judge(pyramid, fit, keys, lowest) if fit is not None else None
         if keyboard is not None:
             found.append(keyboard)
-    return max(
-        found, key=lambda k: (k.confidence >= SURE, k.length * k.confidence), default=None
-    )
+    return max(found, key=lambda k: (k.confidence >= SURE, k.length * k.confidence), default=None)
 
 
 def keyboard_at(
@@ -150,7 +148,8 @@ def keyboard_at(
     at = np.array(
         [(first, 0), (first + whites, 0), (first + whites, FRONT_Z), (first, FRONT_Z)], np.float32
     )
-    plane = Plane(np.float64(cv2.getPerspectiveTransform(at, np.array(corners, np.float32))))
+    seen = np.array(corners, np.float32)
+    plane = Plane(np.asarray(cv2.getPerspectiveTransform(at, seen), np.float64))
     if plane.homography[2] @ np.array([first, 0, 1.0]) < 0:
         plane = Plane(-plane.homography)
     pyramid = Pyramid(work)
@@ -237,9 +236,7 @@ def _explains(keyboard: Keyboard, seed: Seed) -> bool:
     return bool(cv2.pointPolygonTest(polygon, middle, False) >= 0)
 
 
-def _judge(
-    pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None
-) -> Keyboard | None:
+def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> Keyboard | None:
     """Return the keyboard that a fit shows, and how sure that is."""
     fit, near, far = _orient(pyramid, refit(pyramid, fit))
     plane = fit.plane
@@ -375,7 +372,8 @@ def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
 
     def mean(at: Doubles, offsets: Doubles) -> Doubles:
         points = at[:, None] + offsets[None]
-        return pyramid.sample(plane, points.ravel(), z).reshape(len(z), *points.shape).mean((0, 2))
+        strip = pyramid.sample(plane, points.ravel(), z).reshape(len(z), *points.shape)
+        return np.asarray(strip.mean(axis=(0, 2)), np.float64)
 
     width = np.linspace(-0.25, 0.25, 9)
     there, white = mean(lines, width), mean(lines, np.array([-0.45, -0.4, 0.4, 0.45]))
@@ -420,7 +418,7 @@ def _layout(
                 continue
             score = float(evidence[inside].sum() - evidence[~inside].sum())
             # Most keyboards have all keys.
-            scored.append((score - 0.6 * (number != 88), first, count, number))
+            scored.append((score - 1.0 * (number != 88), first, count, number))
     if not scored:
         return None
     scored.sort(reverse=True)
@@ -463,6 +461,4 @@ def _cut(layout: _Layout, u: Doubles, support: Floats) -> _Layout:
         low = int(np.floor(there[0] - 0.3))
     if (u > there[-1]).sum() >= 3:
         high = int(np.ceil(there[-1] + 0.3))
-    return replace(
-        layout, first=low, whites=high - low, lowest=layout.lowest + low - first
-    )
+    return replace(layout, first=low, whites=high - low, lowest=layout.lowest + low - first)

@@ -61,7 +61,9 @@ class Tracker:
             return Sight(False, share, False)
         u = np.array([low, (low + high) / 2, high], float)
         step = np.linalg.norm(np.diff(now.plane.pixels(u, 0.5), axis=0)) / (high - low)
-        off = _distance(plane.pixels(u[:, None], [0.0, 1.0]), now.plane.pixels(u[:, None], [0.0, 1.0]))
+        off = _distance(
+            plane.pixels(u[:, None], [0.0, 1.0]), now.plane.pixels(u[:, None], [0.0, 1.0])
+        )
         moved = off > _STILL_U * step
         if moved:
             self.keyboard = now._replace(plane=plane)
