@@ -34,6 +34,7 @@ _HELP = {
     "recover": "Make a valid NWB file of what a killed run had recorded.",
     "fetch": "Download a public data set.",
     "bench": "Measure latency, cost and accuracy on this machine.",
+    "keyboard": "Show which keys of a piano are found in a picture or a video.",
     "doctor": "Say what this machine has, lacks and how well it keeps time.",
     "schema": "Print the JSON Schema of pipeline files, for editors.",
 }

@@ -43,6 +43,8 @@ FRONT_Z = 1.55
 """z of the front ends of whites on most pianos, where blacks are from 0 to 1."""
 
 FEWEST_KEYS = 20
+# What a row of whites that ends where a keyboard would is worth, in black keys twice as sure.
+_END = 1.2
 _ANGLES = 3
 _SEEDS = 10
 
@@ -247,7 +249,8 @@ def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> 
     support = look(pyramid, plane, u, DEPTHS, INNER).support
     # At the edge of the picture nothing can be told.
     u, support = u[support > -1], support[support > -1]
-    layout = _layout(u, support, u_seen, keys, lowest)
+    ends = _ends(pyramid, plane, fit.low, fit.high)
+    layout = _layout(u, support, u_seen, keys, lowest, ends=ends)
     if layout is None:
         return None
     inside = _between_lines(u, layout.first, layout.first + layout.whites)
@@ -359,6 +362,37 @@ def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> float:
     return float(np.median(ends[close])) if close.any() else best
 
 
+def _ends(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[int | None, int | None]:
+    """Return the lines at which the white fronts end, near those between which blacks are seen.
+
+    None where they go on to the edge of the picture, or what follows cannot be told.
+    """
+    whites = np.arange(int(low) - 5, int(high) + 5)
+    u = whites[:, None] + np.arange(0.15, 0.9, 0.1)[None]
+    z = np.arange(1.08, 1.42, 0.04)
+    strip = pyramid.sample(plane, u.ravel(), z).reshape(len(z), *u.shape)
+    known = np.isfinite(strip).mean(axis=(0, 2)) > 0.25
+    light = np.array([np.nanmedian(strip[:, i]) if known[i] else np.nan for i in range(len(u))])
+    found: list[int | None] = []
+    for side in (-1, 1):
+        # From within the keyboard outwards.
+        values = light[::side]
+        lines = (whites if side < 0 else whites + 1)[::side]
+        end = None
+        for at in range(len(values) // 2, len(values)):
+            if not np.isfinite(values[at]):
+                break
+            inner = values[at - 3 : at]
+            if at > len(values) - 12 and values[at] < 0.5 * np.median(inner):
+                # The last white before this one that is not.
+                rest = values[at : at + 2]
+                dark = (rest < 0.5 * np.median(inner))[np.isfinite(rest)]
+                end = int(lines[at - 1]) if dark.all() else None
+                break
+        found.append(end)
+    return found[0], found[1]
+
+
 def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
     """Return between how many E and F, and B and C, it is as dark as on blacks, as a share."""
     if not len(u):
@@ -400,8 +434,10 @@ def _layout(
     seen: tuple[int, int],
     keys: int | None,
     lowest: str | None,
+    *,
+    ends: tuple[int | None, int | None],
 ) -> _Layout | None:
-    """Return which keys these are, from where the pattern stops."""
+    """Return which keys these are, from where the pattern stops, and the whites (`ends`)."""
     evidence = np.clip(support, 0.0, 0.9) - 0.45
     scored: list[tuple[float, int, int, int]] = []  # score, first, whites, keys
     begin = {number: lowest if keys and lowest else SIZES[number] for number in (keys,) if number}
@@ -417,6 +453,7 @@ def _layout(
             if not inside.any():
                 continue
             score = float(evidence[inside].sum() - evidence[~inside].sum())
+            score += _END * ((first == ends[0]) + (first + count == ends[1]))
             # Most keyboards have all keys.
             scored.append((score - 1.0 * (number != 88), first, count, number))
     if not scored:
