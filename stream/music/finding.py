@@ -18,6 +18,7 @@ from stream.music.fitting import (
     Fit,
     Pyramid,
     blacks_between,
+    ends_fit,
     fit_seed,
     look,
     refit,
@@ -246,7 +247,8 @@ def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> 
     u = blacks_between(*u_seen)
     if not len(u):
         return None
-    support = look(pyramid, plane, u, DEPTHS, INNER).support
+    bars = look(pyramid, plane, u, DEPTHS, INNER)
+    support = bars.support
     # At the edge of the picture nothing can be told.
     u, support = u[support > -1], support[support > -1]
     ends = _ends(pyramid, plane, fit.low, fit.high)
@@ -269,6 +271,7 @@ def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> 
         "there are dark stripes between B and C or E and F": _ramp(
             -_between(pyramid, plane, u[inside]), -0.45, -0.15
         ),
+        "the ends of the black keys are not seen": _ramp(ends_fit(bars), 0.2, 0.5),
         "it is not clear where the player sits": _ramp(near - far, 0.05, 0.25),
         "no front of white keys is seen": _ramp(near, 0.3, 0.6),
     }
@@ -467,7 +470,8 @@ def _layout(
         left += (index + 5 - left) % 7
         shown = min(first + count, seen[1]) - left
         return _Layout(left, min(shown, WHITES - index), index, "given", number)
-    close = [other for other in scored if other[0] > score - 1.2]
+    # A row of whites that ends may be covered there, or be cut off: that alone is no proof.
+    close = [other for other in scored if other[0] > score - 1.25 * _END]
     starts = {at - WHITE_NAMES.index(begin[n]) for _, at, _, n in close}
     octave = "seen"
     if len(starts) > 1:

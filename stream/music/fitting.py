@@ -137,8 +137,13 @@ def _correlation(values: Any, expected: Any, grain: float) -> Floats:
     return np.asarray(np.nan_to_num((a * b).sum(-1) / size, nan=-1.0), np.float32)
 
 
-def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]:
-    """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown."""
+def _runs(
+    contrast: Floats, z: Doubles, start: slice, *, limited: bool = False
+) -> tuple[Doubles, Doubles]:
+    """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown.
+
+    Where it goes on to the limits of `z`, it ends there with `limited`, else that is not known.
+    """
     threshold = 0.5 * np.median(contrast[:, start], axis=1)
     middle = (start.start + start.stop) // 2
 
@@ -152,13 +157,22 @@ def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]
             np.take_along_axis(part, at[:, None], 1)[:, 0] for at in (np.maximum(end - 1, 0), end)
         )
         part_of_step = np.clip((inside - threshold) / np.maximum(inside - outside, 1e-6), 0, 1)
-        return np.where(dark.all(1) | (end == 0), np.nan, end - 1 + part_of_step)
+        steps = np.where(end == 0, np.nan, end - 1 + part_of_step)
+        return np.where(dark.all(1), part.shape[1] - 1 if limited else np.nan, steps)
 
     good = (threshold > 0.06) & (contrast[:, middle] > threshold)
     step = z[1] - z[0]
     bottom = np.where(good, z[middle] + walk(contrast[:, middle:]) * step, np.nan)
     top = np.where(good, z[middle] - walk(contrast[:, : middle + 1][:, ::-1]) * step, np.nan)
     return top, bottom
+
+
+def ends_fit(bars: Bars) -> float:
+    """Return the share of the blacks seen whose ends are where the plane has them."""
+    seen = bars.support > SUPPORTED
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER, limited=True)
+    close = (np.abs(top) < 0.15) & (np.abs(bottom - 1) < 0.15)
+    return float(close[seen].mean()) if seen.any() else 0.0
 
 
 def _robust_line(u: Doubles, values: Doubles, scale: float) -> tuple[float, float, Doubles]:
@@ -294,7 +308,7 @@ def _lengthened(plane: Plane, bars: Bars, use: NDArray[np.bool_]) -> Plane | Non
 
     Where the first guess was made a hand or a lamp may have cut all blacks short.
     """
-    top, bottom = _runs(bars.contrast, DEPTHS, INNER)
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER, limited=True)
     known = use & np.isfinite(top) & np.isfinite(bottom)
     if known.sum() < 5:
         return None
