@@ -276,11 +276,11 @@ def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> 
         "no front of white keys is seen": _ramp(near, 0.3, 0.6),
     }
     worst = min(checks, key=lambda name: checks[name])
-    ends = plane.pixels(np.array([max(layout.first, u_seen[0]), min(last, u_seen[1])]), 0.5)
+    outer = plane.pixels(np.array([max(layout.first, u_seen[0]), min(last, u_seen[1])]), 0.5)
     return Keyboard(
         plane, _front(pyramid, plane, fit.low, fit.high), layout.first, layout.whites,
         layout.lowest, float(np.prod(list(checks.values())) ** 0.5), layout.octave, layout.keys,
-        worst if checks[worst] < 0.9 else "", float(np.linalg.norm(ends[1] - ends[0])),
+        worst if checks[worst] < 0.9 else "", float(np.linalg.norm(outer[1] - outer[0])),
     )  # fmt: skip
 
 
