@@ -35,6 +35,7 @@ _HELP = {
     "fetch": "Download a public data set, or a model.",
     "collect": "Record a camera and a MIDI keyboard as a training set for the piano.",
     "bench": "Measure latency, cost and accuracy on this machine.",
+    "keyboard": "Show which keys of a piano are found in a picture or a video.",
     "doctor": "Say what this machine has, lacks and how well it keeps time.",
     "schema": "Print the JSON Schema of pipeline files, for editors.",
 }

@@ -76,7 +76,9 @@ def _frames(file: Path) -> list[Frame]:
     cv2 = load_cv2("innervate keyboard")
     picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
-        raise RecordingError(f"{file} cannot be read as a picture; give a .png or .jpg, or a video.")
+        raise RecordingError(
+            f"{file} cannot be read as a picture; give a .png or .jpg, or a video."
+        )
     return [picture]
 
 

@@ -14,7 +14,6 @@ from stream.music.drawing import draw_grid
 from stream.music.finding import (
     SIZES,
     SURE,
-    WORK_PX,
     Floats,
     Keyboard,
     check_layout,
@@ -24,6 +23,7 @@ from stream.music.finding import (
     to_work,
 )
 from stream.music.keyboard import FOUND, NONE, KeyGrid, keyboard_spec, no_grid
+from stream.music.seeds import WORK_PX
 from stream.music.tracking import Tracker, same_place
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet

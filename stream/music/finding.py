@@ -1,4 +1,4 @@
-"""Finds the keys of a piano keyboard in one picture. No learning: the pattern of the blacks is it."""
+"""Finds the keys of a piano in one picture, by the pattern of the blacks; nothing is learned."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stream.music.fitting import (
     Fit,
     Pyramid,
     blacks_between,
+    ends_fit,
     fit_seed,
     look,
     refit,
@@ -43,6 +44,8 @@ FRONT_Z = 1.55
 """z of the front ends of whites on most pianos, where blacks are from 0 to 1."""
 
 FEWEST_KEYS = 20
+# What a row of whites that ends where a keyboard would is worth, in black keys twice as sure.
+_END = 1.2
 _ANGLES = 3
 _SEEDS = 10
 
@@ -129,9 +132,7 @@ def find_keyboard(
         keyboard = _judge(pyramid, fit, keys, lowest) if fit is not None else None
         if keyboard is not None:
             found.append(keyboard)
-    return max(
-        found, key=lambda k: (k.confidence >= SURE, k.length * k.confidence), default=None
-    )
+    return max(found, key=lambda k: (k.confidence >= SURE, k.length * k.confidence), default=None)
 
 
 def keyboard_at(
@@ -150,7 +151,8 @@ def keyboard_at(
     at = np.array(
         [(first, 0), (first + whites, 0), (first + whites, FRONT_Z), (first, FRONT_Z)], np.float32
     )
-    plane = Plane(np.float64(cv2.getPerspectiveTransform(at, np.array(corners, np.float32))))
+    seen = np.array(corners, np.float32)
+    plane = Plane(np.asarray(cv2.getPerspectiveTransform(at, seen), np.float64))
     if plane.homography[2] @ np.array([first, 0, 1.0]) < 0:
         plane = Plane(-plane.homography)
     pyramid = Pyramid(work)
@@ -237,9 +239,7 @@ def _explains(keyboard: Keyboard, seed: Seed) -> bool:
     return bool(cv2.pointPolygonTest(polygon, middle, False) >= 0)
 
 
-def _judge(
-    pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None
-) -> Keyboard | None:
+def _judge(pyramid: Pyramid, fit: Fit, keys: int | None, lowest: str | None) -> Keyboard | None:
     """Return the keyboard that a fit shows, and how sure that is."""
     fit, near, far = _orient(pyramid, refit(pyramid, fit))
     plane = fit.plane
@@ -247,10 +247,12 @@ def _judge(
     u = blacks_between(*u_seen)
     if not len(u):
         return None
-    support = look(pyramid, plane, u, DEPTHS, INNER).support
+    bars = look(pyramid, plane, u, DEPTHS, INNER)
+    support = bars.support
     # At the edge of the picture nothing can be told.
     u, support = u[support > -1], support[support > -1]
-    layout = _layout(u, support, u_seen, keys, lowest)
+    ends = _ends(pyramid, plane, fit.low, fit.high)
+    layout = _layout(u, support, u_seen, keys, lowest, ends=ends)
     if layout is None:
         return None
     inside = _between_lines(u, layout.first, layout.first + layout.whites)
@@ -269,15 +271,16 @@ def _judge(
         "there are dark stripes between B and C or E and F": _ramp(
             -_between(pyramid, plane, u[inside]), -0.45, -0.15
         ),
+        "the ends of the black keys are not seen": _ramp(ends_fit(bars), 0.2, 0.5),
         "it is not clear where the player sits": _ramp(near - far, 0.05, 0.25),
         "no front of white keys is seen": _ramp(near, 0.3, 0.6),
     }
     worst = min(checks, key=lambda name: checks[name])
-    ends = plane.pixels(np.array([max(layout.first, u_seen[0]), min(last, u_seen[1])]), 0.5)
+    outer = plane.pixels(np.array([max(layout.first, u_seen[0]), min(last, u_seen[1])]), 0.5)
     return Keyboard(
         plane, _front(pyramid, plane, fit.low, fit.high), layout.first, layout.whites,
         layout.lowest, float(np.prod(list(checks.values())) ** 0.5), layout.octave, layout.keys,
-        worst if checks[worst] < 0.9 else "", float(np.linalg.norm(ends[1] - ends[0])),
+        worst if checks[worst] < 0.9 else "", float(np.linalg.norm(outer[1] - outer[0])),
     )  # fmt: skip
 
 
@@ -362,6 +365,37 @@ def _front(pyramid: Pyramid, plane: Plane, low: float, high: float) -> float:
     return float(np.median(ends[close])) if close.any() else best
 
 
+def _ends(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[int | None, int | None]:
+    """Return the lines at which the white fronts end, near those between which blacks are seen.
+
+    None where they go on to the edge of the picture, or what follows cannot be told.
+    """
+    whites = np.arange(int(low) - 5, int(high) + 5)
+    u = whites[:, None] + np.arange(0.15, 0.9, 0.1)[None]
+    z = np.arange(1.08, 1.42, 0.04)
+    strip = pyramid.sample(plane, u.ravel(), z).reshape(len(z), *u.shape)
+    known = np.isfinite(strip).mean(axis=(0, 2)) > 0.25
+    light = np.array([np.nanmedian(strip[:, i]) if known[i] else np.nan for i in range(len(u))])
+    found: list[int | None] = []
+    for side in (-1, 1):
+        # From within the keyboard outwards.
+        values = light[::side]
+        lines = (whites if side < 0 else whites + 1)[::side]
+        end = None
+        for at in range(len(values) // 2, len(values)):
+            if not np.isfinite(values[at]):
+                break
+            inner = values[at - 3 : at]
+            if at > len(values) - 12 and values[at] < 0.5 * np.median(inner):
+                # The last white before this one that is not.
+                rest = values[at : at + 2]
+                dark = (rest < 0.5 * np.median(inner))[np.isfinite(rest)]
+                end = int(lines[at - 1]) if dark.all() else None
+                break
+        found.append(end)
+    return found[0], found[1]
+
+
 def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
     """Return between how many E and F, and B and C, it is as dark as on blacks, as a share."""
     if not len(u):
@@ -375,7 +409,8 @@ def _between(pyramid: Pyramid, plane: Plane, u: Doubles) -> float:
 
     def mean(at: Doubles, offsets: Doubles) -> Doubles:
         points = at[:, None] + offsets[None]
-        return pyramid.sample(plane, points.ravel(), z).reshape(len(z), *points.shape).mean((0, 2))
+        strip = pyramid.sample(plane, points.ravel(), z).reshape(len(z), *points.shape)
+        return np.asarray(strip.mean(axis=(0, 2)), np.float64)
 
     width = np.linspace(-0.25, 0.25, 9)
     there, white = mean(lines, width), mean(lines, np.array([-0.45, -0.4, 0.4, 0.45]))
@@ -402,8 +437,10 @@ def _layout(
     seen: tuple[int, int],
     keys: int | None,
     lowest: str | None,
+    *,
+    ends: tuple[int | None, int | None],
 ) -> _Layout | None:
-    """Return which keys these are, from where the pattern stops."""
+    """Return which keys these are, from where the pattern stops, and the whites (`ends`)."""
     evidence = np.clip(support, 0.0, 0.9) - 0.45
     scored: list[tuple[float, int, int, int]] = []  # score, first, whites, keys
     begin = {number: lowest if keys and lowest else SIZES[number] for number in (keys,) if number}
@@ -419,8 +456,9 @@ def _layout(
             if not inside.any():
                 continue
             score = float(evidence[inside].sum() - evidence[~inside].sum())
+            score += _END * ((first == ends[0]) + (first + count == ends[1]))
             # Most keyboards have all keys.
-            scored.append((score - 0.6 * (number != 88), first, count, number))
+            scored.append((score - 1.0 * (number != 88), first, count, number))
     if not scored:
         return None
     scored.sort(reverse=True)
@@ -432,7 +470,8 @@ def _layout(
         left += (index + 5 - left) % 7
         shown = min(first + count, seen[1]) - left
         return _Layout(left, min(shown, WHITES - index), index, "given", number)
-    close = [other for other in scored if other[0] > score - 1.2]
+    # A row of whites that ends may be covered there, or be cut off: that alone is no proof.
+    close = [other for other in scored if other[0] > score - 1.25 * _END]
     starts = {at - WHITE_NAMES.index(begin[n]) for _, at, _, n in close}
     octave = "seen"
     if len(starts) > 1:
@@ -463,6 +502,4 @@ def _cut(layout: _Layout, u: Doubles, support: Floats) -> _Layout:
         low = int(np.floor(there[0] - 0.3))
     if (u > there[-1]).sum() >= 3:
         high = int(np.ceil(there[-1] + 0.3))
-    return replace(
-        layout, first=low, whites=high - low, lowest=layout.lowest + low - first
-    )
+    return replace(layout, first=low, whites=high - low, lowest=layout.lowest + low - first)

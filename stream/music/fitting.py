@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.music.keyboard import BLACK_WIDTH_U
-from stream.music.plane import Doubles, Plane
+from stream.music.plane import BLACKS_U, Doubles, Plane
 from stream.vision.opencv import load_cv2
 
 Floats = NDArray[np.float32]
 
-BLACKS_U = np.array([0.93, 2.07, 3.90, 5.00, 6.10])
 # Samples along the keyboard for each white key.
 PER_WHITE = 16
 _FAR_OFF = 70
@@ -58,9 +57,7 @@ class Pyramid:
             & (xy[..., 1] >= 0) & (xy[..., 1] <= image.shape[0] - 1)
         )  # fmt: skip
         xy[outside] = 0
-        found: Floats = self._cv2.remap(
-            image, xy[..., 0], xy[..., 1], self._cv2.INTER_LINEAR
-        )
+        found: Floats = self._cv2.remap(image, xy[..., 0], xy[..., 1], self._cv2.INTER_LINEAR)
         found[outside] = np.nan
         return found
 
@@ -69,7 +66,7 @@ def blacks_between(low: float, high: float) -> Doubles:
     """Return the middles of the blacks whose whites lie between two lines, as u."""
     octaves = np.arange(np.floor(low / 7) - 1, np.ceil(high / 7) + 1)
     all_u = (7 * octaves[:, None] + BLACKS_U).ravel()
-    return all_u[(np.floor(all_u - 0.3) >= low) & (np.ceil(all_u + 0.3) <= high)]
+    return np.asarray(all_u[(np.floor(all_u - 0.3) >= low) & (np.ceil(all_u + 0.3) <= high)])
 
 
 class Bars(NamedTuple):
@@ -97,7 +94,7 @@ class Bars(NamedTuple):
 
 
 def look(
-    pyramid: Pyramid, plane: Plane, u: Doubles, z: Doubles, inner: slice, slack: bool = False
+    pyramid: Pyramid, plane: Plane, u: Doubles, z: Doubles, inner: slice, *, slack: bool = False
 ) -> Bars:
     """Look at the blacks at `u`, at the depths `z`; `inner` are those that are surely on blacks.
 
@@ -129,7 +126,7 @@ def look(
 def _pattern(u: Doubles) -> Doubles:
     """Return the brightness along a line through the blacks, 0 or 1."""
     inside = np.mod(u, 7)[..., None]
-    return 1.0 - (np.abs(inside - BLACKS_U) < BLACK_WIDTH_U / 2).any(-1)
+    return np.asarray(1.0 - (np.abs(inside - BLACKS_U) < BLACK_WIDTH_U / 2).any(-1))
 
 
 def _correlation(values: Any, expected: Any, grain: float) -> Floats:
@@ -137,11 +134,16 @@ def _correlation(values: Any, expected: Any, grain: float) -> Floats:
     a = values - values.mean(-1, keepdims=True)
     b = expected - expected.mean(-1, keepdims=True)
     size = np.sqrt((a**2).sum(-1) + grain**2 * a.shape[-1]) * np.sqrt((b**2).sum(-1))
-    return np.nan_to_num((a * b).sum(-1) / size, nan=-1.0).astype(np.float32)
+    return np.asarray(np.nan_to_num((a * b).sum(-1) / size, nan=-1.0), np.float32)
 
 
-def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]:
-    """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown."""
+def _runs(
+    contrast: Floats, z: Doubles, start: slice, *, limited: bool = False
+) -> tuple[Doubles, Doubles]:
+    """Return (k,), (k,) where the darkness of each black begins and ends; NaN where unknown.
+
+    Where it goes on to the limits of `z`, it ends there with `limited`, else that is not known.
+    """
     threshold = 0.5 * np.median(contrast[:, start], axis=1)
     middle = (start.start + start.stop) // 2
 
@@ -155,13 +157,22 @@ def _runs(contrast: Floats, z: Doubles, start: slice) -> tuple[Doubles, Doubles]
             np.take_along_axis(part, at[:, None], 1)[:, 0] for at in (np.maximum(end - 1, 0), end)
         )
         part_of_step = np.clip((inside - threshold) / np.maximum(inside - outside, 1e-6), 0, 1)
-        return np.where(dark.all(1) | (end == 0), np.nan, end - 1 + part_of_step)
+        steps = np.where(end == 0, np.nan, end - 1 + part_of_step)
+        return np.where(dark.all(1), part.shape[1] - 1 if limited else np.nan, steps)
 
     good = (threshold > 0.06) & (contrast[:, middle] > threshold)
     step = z[1] - z[0]
     bottom = np.where(good, z[middle] + walk(contrast[:, middle:]) * step, np.nan)
     top = np.where(good, z[middle] - walk(contrast[:, : middle + 1][:, ::-1]) * step, np.nan)
     return top, bottom
+
+
+def ends_fit(bars: Bars) -> float:
+    """Return the share of the blacks seen whose ends are where the plane has them."""
+    seen = bars.support > SUPPORTED
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER, limited=True)
+    close = (np.abs(top) < 0.15) & (np.abs(bottom - 1) < 0.15)
+    return float(close[seen].mean()) if seen.any() else 0.0
 
 
 def _robust_line(u: Doubles, values: Doubles, scale: float) -> tuple[float, float, Doubles]:
@@ -263,7 +274,7 @@ INNER = slice(int(np.searchsorted(DEPTHS, 0.2)), int(np.searchsorted(DEPTHS, 0.8
 
 
 def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
-    """Fit the plane to the blacks between two lines, and take in their neighbours while they fit."""
+    """Fit the plane to the blacks between two lines, and take in neighbours while they fit."""
     misfit = 1.0
     # Step by step while the fit is rough, then further, to what is seen beyond a hand.
     for reach in (0, 7, 21):
@@ -281,7 +292,9 @@ def grow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> Fit | None:
                 plane = longer
                 continue
             before = misfit
-            plane, misfit = _adjust(plane, bars, inside & (bars.support > 0.4), low, high, 0.15)
+            plane, misfit = _adjust(
+                plane, bars, inside & (bars.support > 0.4), low, high, scale=0.15
+            )
             if not np.isfinite(misfit):
                 return None
             settled = settled + 1 if (low, high) == old and misfit > before - 3e-3 else 0
@@ -295,7 +308,7 @@ def _lengthened(plane: Plane, bars: Bars, use: NDArray[np.bool_]) -> Plane | Non
 
     Where the first guess was made a hand or a lamp may have cut all blacks short.
     """
-    top, bottom = _runs(bars.contrast, DEPTHS, INNER)
+    top, bottom = _runs(bars.contrast, DEPTHS, INNER, limited=True)
     known = use & np.isfinite(top) & np.isfinite(bottom)
     if known.sum() < 5:
         return None
@@ -315,7 +328,7 @@ def refit(pyramid: Pyramid, fit: Fit) -> Fit:
         if longer is not None:
             plane = longer
             continue
-        moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high, scale)
+        moved, now = _adjust(plane, bars, bars.support > 0.4, fit.low, fit.high, scale=scale)
         if not np.isfinite(now):
             break
         plane, misfit = moved, now
@@ -331,7 +344,7 @@ def follow(pyramid: Pyramid, plane: Plane, low: float, high: float) -> tuple[Pla
     use = bars.support > SUPPORTED
     if use.sum() < 5:
         return plane, bars
-    moved, misfit = _adjust(plane, bars, use, low, high, 0.15)
+    moved, misfit = _adjust(plane, bars, use, low, high, scale=0.15)
     return (moved if np.isfinite(misfit) else plane), bars
 
 
@@ -355,7 +368,8 @@ def _adjust(
     use: NDArray[np.bool_],
     low: float,
     high: float,
-    scale: float = 0.08,
+    *,
+    scale: float,
 ) -> tuple[Plane, float]:
     """Return the plane moved to where the blacks are, and how far these were off before.
 
@@ -408,9 +422,7 @@ def _adjust(
         left = (a * soft[:, None]).T @ a
         solution = np.linalg.solve(left + prior, a.T @ (soft * y) + right)
     a0, a1, a2, b0, b1, b2, g, h, bow = solution[:9]
-    change = np.array(
-        [[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span, -h, 1.0]]
-    )
+    change = np.array([[1 + a1 / span, a2, a0], [b1 / span, 1 + b2, b0], [-g / span, -h, 1.0]])
     to_middle = np.array([[1, 0, middle], [0, 1, 0], [0, 0, 1.0]])
     from_middle = np.array([[1, 0, -middle], [0, 1, 0], [0, 0, 1.0]])
     plane = replace(

@@ -1,4 +1,4 @@
-"""The plane of the keys in a picture: a homography, bent a little by lenses and by video editors."""
+"""The plane of the keys in a picture: a homography, bent by lenses and by video editors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.music.keyboard import CENTRES_U, IS_BLACK
+
 Doubles = NDArray[np.float64]
+
+BLACKS_U: Doubles = np.unique(np.round((CENTRES_U[IS_BLACK].astype(float) + 5) % 7, 2))
+"""(5,) The middles of the blacks of an octave, in whites from the left edge of C."""
 
 KNOTS_U: Doubles = np.arange(-75.0, 76.0, 5.0)
 

@@ -1,4 +1,4 @@
-"""Where in a picture something looks like two octaves of a keyboard: the first guess of the finder."""
+"""Where a picture looks like two octaves of a keyboard: the first guess of the finder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.music.keyboard import BLACK_WIDTH_U
+from stream.music.plane import BLACKS_U
 from stream.vision.opencv import load_cv2
 
 Floats = NDArray[np.float32]
 
 WORK_PX = 960
 OCTAVES = 2
-_BLACKS_U = (0.93, 2.07, 3.90, 5.00, 6.10)
 # White keys of 5 to 10 px at each level of the pyramid; a step shifts the ends of two octaves by
 # less than a fifth of a white key.
 _WIDTHS_PX = tuple(5.0 * 1.05**step for step in range(15))
@@ -65,7 +65,9 @@ def find_seeds(
                 size = 2.0**level
                 at = back @ np.array([size * x, size * y, 1.0])
                 step = back[:, 0] * size * width
-                seeds.append(Seed(score, float(at[0]), float(at[1]), float(step[0]), float(step[1])))
+                seeds.append(
+                    Seed(score, float(at[0]), float(at[1]), float(step[0]), float(step[1]))
+                )
     return sorted(seeds, reverse=True)
 
 
@@ -99,13 +101,13 @@ def pattern(width_px: float, octaves: int) -> Floats:
     fine = 8
     u = (np.arange(n * fine) + 0.5) / fine / width_px % 7
     dark = np.zeros(u.shape, bool)
-    for centre in _BLACKS_U:
+    for centre in BLACKS_U:
         dark |= np.abs(u - centre) < BLACK_WIDTH_U / 2
-    return (1 - dark).reshape(n, fine).mean(axis=1).astype(np.float32)
+    return np.asarray((1 - dark).reshape(n, fine).mean(axis=1), np.float32)
 
 
 def _turn(cv2: Any, grey: Floats, angle_deg: float) -> tuple[Floats, NDArray[np.float64]]:
-    """Turn a picture so that lines of that direction are rows; return it and the way back (2, 3)."""
+    """Turn a picture so that lines of that direction are rows; return it and the way back."""
     height, width = grey.shape
     if abs(angle_deg) < 0.1:
         return grey, np.array([[1.0, 0, 0], [0, 1, 0]])

@@ -46,6 +46,7 @@ def keyboard(keys: int = 88, light: float = 1.0) -> tuple[np.ndarray, KeyGrid]:
 
 def seen(
     drawn: tuple[np.ndarray, KeyGrid],
+    *,
     size: tuple[int, int] = (960, 540),
     turn_deg: float = 0.0,
     fill: float = 0.9,

@@ -18,7 +18,7 @@ BARE = np.full((270, 480, 3), 80, np.uint8)
 
 @pytest.fixture(scope="module")
 def piano():
-    return seen(keyboard(), SIZE, fill=0.92, blur=0.4)
+    return seen(keyboard(), size=SIZE, fill=0.92, blur=0.4)
 
 
 @pytest.fixture
@@ -94,10 +94,12 @@ def test_a_keyboard_that_stays_keeps_the_very_same_grid(node, piano):
 def test_slow_movement_is_followed_in_one_segment(node):
     camera = Camera(node())
     board = keyboard()
-    camera.show(seen(board, SIZE, fill=0.85, blur=0.4).picture, 1.0)
+    camera.show(seen(board, size=SIZE, fill=0.85, blur=0.4).picture, 1.0)
     packets = []
     for step in range(20):
-        now = seen(board, SIZE, fill=0.85, blur=0.4, shift=(0.0, 0.004 * step), turn_deg=0.1 * step)
+        now = seen(
+            board, size=SIZE, fill=0.85, blur=0.4, shift=(0.0, 0.004 * step), turn_deg=0.1 * step
+        )
         packets += camera.show(now.picture, 0.3)
     assert set(states(packets)) == {"found"}
     assert {packet.segment for packet in packets} == {0}
@@ -107,7 +109,7 @@ def test_slow_movement_is_followed_in_one_segment(node):
 def test_a_camera_that_was_moved_makes_it_search_again_and_begins_a_segment(node, piano):
     camera = Camera(node())
     camera.show(piano.picture, 1.0)
-    elsewhere = seen(keyboard(), SIZE, fill=0.7, turn_deg=12, blur=0.4)
+    elsewhere = seen(keyboard(), size=SIZE, fill=0.7, turn_deg=12, blur=0.4)
     packets = camera.show(elsewhere.picture, 4.0)
     assert "none" in states(packets)
     assert packets[-1].meta["state"] == "found"

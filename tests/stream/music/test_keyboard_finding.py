@@ -50,10 +50,11 @@ def test_all_keys_are_found_with_their_names():
     noise=st.floats(0, 8),
     light=st.floats(0.3, 1.05),
 )
-def test_it_may_lie_anyhow_in_the_picture(turn_deg, fill, tilt, blur, noise, light):
+def test_it_may_lie_anyhow_in_the_picture(*, turn_deg, fill, tilt, blur, noise, light):
     drawn = seen(
-        keyboard(light=light), (1280, 1280), turn_deg, fill, tilt, blur=blur, noise=noise
-    )
+        keyboard(light=light), size=(1280, 1280), turn_deg=turn_deg, fill=fill, tilt=tilt,
+        blur=blur, noise=noise,
+    )  # fmt: skip
     found, grid = find(drawn.picture)
     assert off(grid, drawn) < 0.34
     assert found.octave == "seen"
@@ -61,7 +62,7 @@ def test_it_may_lie_anyhow_in_the_picture(turn_deg, fill, tilt, blur, noise, lig
 
 @pytest.mark.parametrize("size", [(320, 180), (640, 360), (1920, 1080), (3840, 2160)])
 def test_pictures_may_be_of_any_size(size):
-    drawn = seen(keyboard(), size, fill=0.96, blur=0.5)
+    drawn = seen(keyboard(), size=size, fill=0.96, blur=0.5)
     _, grid = find(drawn.picture)
     assert off(grid, drawn) < 0.34
 
@@ -89,7 +90,7 @@ def test_shorter_keyboards_are_known_by_where_they_end(keys):
 
 
 def test_the_octave_of_a_part_without_ends_is_assumed_and_said_to_be():
-    drawn = seen(keyboard(), (480, 540), fill=1.9)
+    drawn = seen(keyboard(), size=(480, 540), fill=1.9)
     found, grid = find(drawn.picture)
     assert found.octave == "assumed"
     there = np.flatnonzero(whites_in_view(grid))
@@ -97,7 +98,7 @@ def test_the_octave_of_a_part_without_ends_is_assumed_and_said_to_be():
 
 
 def test_the_name_of_the_first_key_in_view_tells_the_octave():
-    drawn = seen(keyboard(), (480, 540), fill=1.9)
+    drawn = seen(keyboard(), size=(480, 540), fill=1.9)
     inside = (drawn.grid[1, :, 0] >= 0) & (drawn.grid[1, :, 0] < 480)
     first = int(np.flatnonzero(inside)[0])
     from stream.music.finding import WHITE_NAMES
@@ -128,7 +129,7 @@ def test_a_hand_on_the_keys_hides_no_keyboard():
 
 
 def test_of_two_keyboards_the_larger_one_is_taken():
-    large, small = seen(keyboard(), (960, 300)), seen(keyboard(), (960, 240), fill=0.5)
+    large, small = seen(keyboard(), size=(960, 300)), seen(keyboard(), size=(960, 240), fill=0.5)
     _, grid = find(np.vstack([small.picture, large.picture]))
     assert off(grid - np.array([0, 240], np.float32), large) < 0.34
 
@@ -160,7 +161,9 @@ def falling_notes():
     picture = np.zeros((540, 960, 3), np.uint8)
     for _ in range(150):
         x, y = 18 * int(random.integers(0, 52)), int(random.integers(0, 450))
-        cv2.rectangle(picture, (x, y), (x + 12, y + int(random.integers(10, 90))), (90, 240, 90), -1)
+        cv2.rectangle(
+            picture, (x, y), (x + 12, y + int(random.integers(10, 90))), (90, 240, 90), -1
+        )
     return picture
 
 
@@ -172,8 +175,8 @@ def shirt():
 
 @pytest.mark.parametrize(
     "picture",
-    [stripes(18), stripes(30, 0.35), stripes(9), bars(0), bars(1), title(), falling_notes(), shirt(),
-     np.zeros((540, 960, 3), np.uint8), np.full((540, 960, 3), 255, np.uint8),
+    [stripes(18), stripes(30, 0.35), stripes(9), bars(0), bars(1), title(), falling_notes(),
+     shirt(), np.zeros((540, 960, 3), np.uint8), np.full((540, 960, 3), 255, np.uint8),
      np.random.default_rng(0).integers(0, 256, (540, 960, 3), dtype=np.uint8)],
     ids=["stripes", "fence", "fine stripes", "bar code", "another", "title", "falling notes",
          "shirt", "black", "white", "noise"],
