@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.errors import ConfigError
-from stream.music.finding import SURE, find_keyboard, to_work
+from stream.music.finder.finding import SURE, find_keyboard, to_work
 from stream.music.keyboard import KeyGrid, no_grid
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2

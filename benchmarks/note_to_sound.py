@@ -20,11 +20,11 @@ from benchmarks._notes import FRAMES, RATE_HZ, TAIL
 from benchmarks._null_sink import RATE_HZ as SOUND_HZ
 from benchmarks._null_sink import Capture, NullSink
 from stream.errors import ConfigError, InnervateError
-from stream.music.instruments import default_soundfont
 from stream.music.notes import note_on
-from stream.music.samples import Samples
-from stream.music.soundfont import SoundFont
-from stream.music.sounds import Synth
+from stream.music.sound.instruments import default_soundfont
+from stream.music.sound.samples import Samples
+from stream.music.sound.soundfont import SoundFont
+from stream.music.sound.sounds import Synth
 from stream.pipeline import load_pipeline
 from stream.runtime.report import machine
 from stream.runtime.supervisor import run_plan

@@ -30,7 +30,7 @@ from models.audeo.network import (
 from models.audeo.trained import Card
 from stream.model_file import Contract, Port, Score
 from stream.music.keyboard import CENTRES_U, IS_BLACK, KEY_NAMES, KEYS
-from stream.music.strip import CHANNELS, STRIP_HEIGHT, STRIP_WIDTH
+from stream.music.piano.strip import CHANNELS, STRIP_HEIGHT, STRIP_WIDTH
 
 Array = NDArray[np.float64]
 _SHAPE = (STRIP_HEIGHT, STRIP_WIDTH)

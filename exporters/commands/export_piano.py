@@ -15,7 +15,7 @@ from models.audeo.network import LOOK_AHEADS
 from models.audeo.trained import load_trained
 from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError
-from stream.music.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH, side_of
+from stream.music.piano.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH, side_of
 
 _FRAMES = 130
 _SEED = 3_000_000

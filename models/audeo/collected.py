@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from stream.music.collection import Collection, load_collection
 
 from models.audeo.dataset import CLIP_S, Stored
 from stream.errors import RecordingError
+from stream.music.collect.collection import Collection, load_collection
 from stream.music.keyboard import whites_in_view
-from stream.music.strip import PX_PER_WHITE, Rectifier
+from stream.music.piano.strip import PX_PER_WHITE, Rectifier
 from stream.units import to_ns
 
 _CLIP_NS = to_ns(CLIP_S)

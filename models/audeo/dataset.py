@@ -22,7 +22,7 @@ from models.audeo.rendering.performance import (
 from models.audeo.rendering.scores import UNSEEN_PIECES, Score, read_scores
 from stream.errors import ConfigError
 from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES, WHITES
-from stream.music.strip import PX_PER_WHITE, side_of
+from stream.music.piano.strip import PX_PER_WHITE, side_of
 
 WINDOW_WHITES = 20
 CLIP_S = 3.0

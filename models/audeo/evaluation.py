@@ -18,8 +18,8 @@ from models.audeo.scores import Score, bands, match, whites_from_camera
 from stream.errors import ConfigError
 from stream.inference import StreamingSession
 from stream.music.keyboard import IS_BLACK, KEYS, LOWEST_PITCH
-from stream.music.note_tracking import NoteTracker
-from stream.music.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
+from stream.music.piano.note_tracking import NoteTracker
+from stream.music.piano.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
 from stream.units import to_ns
 
 Floats = NDArray[np.floating[Any]]

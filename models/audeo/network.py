@@ -1,7 +1,7 @@
 """The live piano network: causal, the same weights for every key, a state it carries along.
 
-From strips (`stream.music.strip`) it tells for each key and frame whether the key has just reached
-its bottom (onset), whether it is down (frame), and how hard it was struck (velocity).
+From strips (`stream.music.piano.strip`) it tells for each key and frame whether the key has just
+reached its bottom (onset), whether it is down (frame), and how hard it was struck (velocity).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stream.music.keyboard import CENTRES_U, IS_BLACK, KEYS, WHITES
-from stream.music.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
+from stream.music.piano.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
 
 LOOK_AHEADS = (0, 1, 2, 4)
 """By how many frames the outputs of the heads are late."""
@@ -65,10 +65,11 @@ def fresh_view(batch: int, width: int) -> View:
 def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
     """Return the channels (B, 7, 56, width) of one frame and the view after it.
 
-    `strip` is (B, 56, width, 4), as `stream.music.strip` has it, float from 0 to 1. The channels:
-    luma and background over the level of white; how luma differs from the background, from the last
-    frame and the one before; red less luma, which is skin; the side of the camera. The background
-    follows slowly, and what differs much moves it little, so that hands leave no trace in it.
+    `strip` is (B, 56, width, 4), as `stream.music.piano.strip` has it, float from 0 to 1. The
+    channels: luma and background over the level of white; how luma differs from the background,
+    from the last frame and the one before; red less luma, which is skin; the side of the camera.
+    The background follows slowly, and what differs much moves it little, so that hands leave no
+    trace in it.
     """
     blue, green, red, side = strip.unbind(-1)
     luma = 0.114 * blue + 0.587 * green + 0.299 * red

@@ -25,8 +25,8 @@ from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_fa
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from models.trained_folder import WEIGHTS, claim_folder
 from stream.files import file_sha256
-from stream.music.collecting import find_grid, look_into
-from stream.music.strip import STRIP_HEIGHT, STRIP_WIDTH, Rectifier, middle_of, side_of
+from stream.music.collect.collecting import find_grid, look_into
+from stream.music.piano.strip import STRIP_HEIGHT, STRIP_WIDTH, Rectifier, middle_of, side_of
 from stream.vision.video_file import VideoFile
 
 _KEPT = 300

@@ -26,7 +26,7 @@ from models.audeo.network import (
 )
 from models.trained_folder import save_tensors
 from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
-from stream.music.strip import PX_PER_WHITE, side_of
+from stream.music.piano.strip import PX_PER_WHITE, side_of
 
 Random = np.random.Generator
 _UNSURE_U = 3.0

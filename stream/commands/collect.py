@@ -14,8 +14,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from stream.commands.run import parse_duration
 from stream.errors import ConfigError, RecordingError, RunError
-from stream.music import collecting
-from stream.music.collection import load_grid, write_grid
+from stream.music.collect import collecting
+from stream.music.collect.collection import load_grid, write_grid
 from stream.plan import Plan
 
 

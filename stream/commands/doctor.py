@@ -211,7 +211,7 @@ def _timers() -> Iterator[Finding]:
 
 def _sound() -> Finding:
     """Ask for what `synth` asks for by default."""
-    from stream.music.audio import Wanted, check_card
+    from stream.music.sound.audio import Wanted, check_card
 
     try:
         card = check_card(Wanted(None, 128, 0.008))
@@ -221,7 +221,7 @@ def _sound() -> Finding:
 
 
 def _midi() -> Finding:
-    from stream.music.midi import list_ports
+    from stream.music.midi.midi_out import list_ports
 
     try:
         ports = list_ports("auto")

@@ -13,8 +13,8 @@ from rich.console import Console
 from stream.commands.output import check_file
 from stream.errors import ConfigError, RecordingError
 from stream.files import check_there
-from stream.music.drawing import draw_grid
-from stream.music.finding import SURE, Keyboard, check_layout, find_keyboard, to_work
+from stream.music.finder.drawing import draw_grid
+from stream.music.finder.finding import SURE, Keyboard, check_layout, find_keyboard, to_work
 from stream.music.keyboard import KEY_NAMES, KeyGrid, keys_in_view
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2

@@ -15,7 +15,7 @@ from models.audeo.rendering.looks import Look
 from models.audeo.rendering.performance import Press, Random
 from models.audeo.rendering.scene import Scene
 from stream.music.keyboard import CENTRES_U, GRID_ROWS, KEYS, LOWEST_PITCH, WHITES, KeyGrid, no_grid
-from stream.music.strip import PX_PER_WHITE, Rectifier
+from stream.music.piano.strip import PX_PER_WHITE, Rectifier
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2
 

@@ -14,7 +14,7 @@ from models.audeo.rendering.clip import film
 from models.audeo.rendering.looks import draw_look
 from models.audeo.rendering.performance import Press, made_up, perform, reachable
 from stream.errors import RecordingError
-from stream.music.collection import write_grid
+from stream.music.collect.collection import write_grid
 from stream.units import to_ns
 from stream.vision.video_writer import VideoWriter
 

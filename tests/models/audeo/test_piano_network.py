@@ -27,7 +27,7 @@ from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_fa
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from stream.errors import ConfigError, ModelError
 from stream.inference import StreamingSession
-from stream.music.strip import side_of
+from stream.music.piano.strip import side_of
 from stream.units import to_ns
 from stream.vision.video_writer import VideoWriter
 

@@ -16,8 +16,8 @@ from stream.music.keyboard import (
     keys_in_view,
     no_grid,
 )
-from stream.music.rectify import KeyboardRectify
-from stream.music.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, Rectifier
+from stream.music.piano.rectify import KeyboardRectify
+from stream.music.piano.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, Rectifier
 from stream.node import Context, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.vision.frames import frame_packet, frame_spec

@@ -7,7 +7,7 @@ import pytest
 from keyboard_pictures import keyboard, off, seen
 
 from stream.errors import ConfigError
-from stream.music.find import KeyboardFind, KeyboardFindSettings
+from stream.music.finder.find import KeyboardFind, KeyboardFindSettings
 from stream.node import Context
 from stream.vision.frames import frame_packet, frame_spec
 

@@ -33,7 +33,7 @@ def test_a_keyboard_in_a_video_is_found_while_it_plays(clip, tmp_path):
     nodes = {
         "clip": {"use": "video", "file": str(clip), "speed": "max"},
         "grid": {
-            "use": "stream.music.find:KeyboardFind",
+            "use": "stream.music.finder.find:KeyboardFind",
             "from": {"stream": "clip", "deliver": "lossless"},
         },
     }

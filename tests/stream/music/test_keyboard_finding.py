@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keyboard_pictures import PX, keyboard, off, seen
 
 from stream.errors import ConfigError
-from stream.music.finding import (
+from stream.music.finder.finding import (
     SURE,
     check_layout,
     find_keyboard,
@@ -101,7 +101,7 @@ def test_the_name_of_the_first_key_in_view_tells_the_octave():
     drawn = seen(keyboard(), size=(480, 540), fill=1.9)
     inside = (drawn.grid[1, :, 0] >= 0) & (drawn.grid[1, :, 0] < 480)
     first = int(np.flatnonzero(inside)[0])
-    from stream.music.finding import WHITE_NAMES
+    from stream.music.finder.finding import WHITE_NAMES
 
     found, grid = find(drawn.picture, lowest=WHITE_NAMES[first])
     assert found.octave == "given"

@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as npst
 
 from stream.errors import ConfigError
 from stream.music.keyboard import KEY_NAMES
-from stream.music.note_tracking import NoteTracker
 from stream.music.notes import NOTE_ON, are_events
-from stream.music.piano_notes import PianoNotes, PianoNotesSettings
+from stream.music.piano.note_tracking import NoteTracker
+from stream.music.piano.piano_notes import PianoNotes, PianoNotesSettings
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
 

@@ -7,7 +7,7 @@ import pytest
 from piano_doubles import Camera, Key, grid, played
 
 from stream.errors import RecordingError
-from stream.music.alignment import FILES_S, estimate_lag, key_motion
+from stream.music.collect.alignment import FILES_S, estimate_lag, key_motion
 from stream.music.heard import Heard
 from stream.music.keyboard import keys_in_view
 

@@ -20,7 +20,7 @@ import pytest
 from piano_doubles import HEIGHT, WIDTH, Camera, grid, midi, played
 from vision_doubles import MjpegCamera
 
-from stream.music.collection import load_collection, read_raw, write_grid
+from stream.music.collect.collection import load_collection, read_raw, write_grid
 
 COMMAND = """
 import signal

@@ -12,7 +12,7 @@ from piano_doubles import grid
 from vision_doubles import number_of, numbered
 
 from stream.errors import RecordingError
-from stream.music.collection import (
+from stream.music.collect.collection import (
     EVENTS_HEAD,
     FRAMES_HEAD,
     load_collection,

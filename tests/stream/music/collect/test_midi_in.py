@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream.errors import ConfigError
-from stream.music.midi_in import MidiIn, MidiInSettings
+from stream.music.midi.midi_in import MidiIn, MidiInSettings
 from stream.music.notes import SUSTAIN, control, note_off, note_on
 from stream.node import Context
 from stream.packet import Packet

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tiny_font import ROOT, write_font
 
 from stream.errors import RecordingError
-from stream.music.midi_file import MidiFile
+from stream.music.midi.midi_file import MidiFile
 from stream.music.notes import SUSTAIN, control, note_off, note_on, program
-from stream.music.samples import RATE_HZ, Samples
-from stream.music.soundfont import SoundFont
-from stream.music.sounds import Synth
-from stream.music.wav_file import WavFile
+from stream.music.sound.samples import RATE_HZ, Samples
+from stream.music.sound.soundfont import SoundFont
+from stream.music.sound.sounds import Synth
+from stream.music.sound.wav_file import WavFile
 
 TICK_S = 0.5 / 960
 

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from tiny_font import ROOT
 
 from stream.errors import ConfigError
-from stream.music.midi import Midi, MidiSettings
+from stream.music.midi.midi_out import Midi, MidiSettings
 from stream.music.notes import events, note_off, note_on, notes_spec, program
-from stream.music.synth import SynthNode, SynthSettings
+from stream.music.sound.synth import SynthNode, SynthSettings
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
 
@@ -105,9 +105,9 @@ import resource
 from pathlib import Path
 import numpy as np
 from stream.errors import RecordingError
-from stream.music.midi import Midi, MidiSettings
+from stream.music.midi.midi_out import Midi, MidiSettings
 from stream.music.notes import events, note_off, note_on, notes_spec
-from stream.music.synth import SynthNode, SynthSettings
+from stream.music.sound.synth import SynthNode, SynthSettings
 from stream.node import Context
 from stream.packet import Packet
 folder = Path({str(tmp_path)!r})
@@ -178,7 +178,7 @@ def test_a_soundfont_that_is_none_is_refused_before_the_start(synth, tmp_path):
 def test_a_sound_card_that_is_not_there_is_named_with_those_that_are(synth, start_sink):
     start_sink()
     code = """
-from stream.music.synth import SynthNode, SynthSettings
+from stream.music.sound.synth import SynthNode, SynthSettings
 try:
     SynthNode(SynthSettings(device="organ pipes")).outputs({})
 except Exception as error:
@@ -198,7 +198,7 @@ import ctypes.util, json, sys
 found = ctypes.util.find_library
 ctypes.util.find_library = lambda name: None if "portaudio" in name else found(name)
 from pathlib import Path
-from stream.music.synth import SynthNode, SynthSettings
+from stream.music.sound.synth import SynthNode, SynthSettings
 from stream.node import Context
 font = Path({str(font)!r})
 try:

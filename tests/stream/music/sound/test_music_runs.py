@@ -15,7 +15,7 @@ from benchmarks._null_sink import SINK
 
 HELD = {"use": "toy_music:Scale", "held": True, "notes": 3, "lasts": 100_000}
 AUDIBLE = 0.002
-GUARD = "stream.music.midi_guard"
+GUARD = "stream.music.midi.midi_guard"
 
 
 def told(report, name):

@@ -7,10 +7,10 @@ import pytest
 from tiny_font import ROOT, write_font
 
 from stream.music.notes import note_off, note_on
-from stream.music.player import Player
-from stream.music.samples import RATE_HZ, Samples
-from stream.music.soundfont import SoundFont
-from stream.music.sounds import Synth
+from stream.music.sound.player import Player
+from stream.music.sound.samples import RATE_HZ, Samples
+from stream.music.sound.soundfont import SoundFont
+from stream.music.sound.sounds import Synth
 
 BLOCK = 128
 BLOCK_NS = BLOCK * 1_000_000_000 // RATE_HZ

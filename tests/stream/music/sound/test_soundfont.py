@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tiny_font import EXCLUSIVE, KEY_RANGE, PAN, font_bytes, write_font
 
 from stream.errors import ConfigError
-from stream.music.instruments import default_soundfont
 from stream.music.keyboard import PITCHES
-from stream.music.samples import Samples
-from stream.music.soundfont import SoundFont
-from stream.music.sounds import Synth
+from stream.music.sound.instruments import default_soundfont
+from stream.music.sound.samples import Samples
+from stream.music.sound.soundfont import SoundFont
+from stream.music.sound.sounds import Synth
 
 
 def test_the_default_font_has_every_instrument_and_every_key_of_the_piano():

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_font import CUTOFF, EXCLUSIVE, KEY_RANGE, PAN, PITCH_HZ, RELEASE, ROOT, sine, write_font
 
-from stream.music.instruments import default_soundfont
 from stream.music.notes import (
     ALL_NOTES_OFF,
     ALL_SOUND_OFF,
@@ -18,9 +17,10 @@ from stream.music.notes import (
     note_on,
     program,
 )
-from stream.music.samples import RATE_HZ, Samples
-from stream.music.soundfont import SoundFont
-from stream.music.sounds import VOICES, Synth
+from stream.music.sound.instruments import default_soundfont
+from stream.music.sound.samples import RATE_HZ, Samples
+from stream.music.sound.soundfont import SoundFont
+from stream.music.sound.sounds import VOICES, Synth
 
 
 @pytest.fixture

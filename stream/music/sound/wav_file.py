@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from stream.errors import RecordingError
 from stream.music.held import Message
-from stream.music.samples import RATE_HZ
-from stream.music.sounds import Synth
+from stream.music.sound.samples import RATE_HZ
+from stream.music.sound.sounds import Synth
 from stream.units import to_ns
 
 _BLOCK = 4096

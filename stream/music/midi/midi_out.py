@@ -12,12 +12,12 @@ from pydantic import Field
 from stream.captured import captured_output
 from stream.errors import ConfigError
 from stream.music.held import Held, Message
-from stream.music.instruments import Instrument
-from stream.music.midi_file import MidiFile
-from stream.music.midi_port import MidiPort
-from stream.music.midi_system import Api, check_virtual, find_port, midi_out
+from stream.music.midi.midi_file import MidiFile
+from stream.music.midi.midi_port import MidiPort
+from stream.music.midi.midi_system import Api, check_virtual, find_port, midi_out
 from stream.music.notes import NOTE_ON, PROGRAM, program
-from stream.music.samples import PERCUSSION_CHANNEL
+from stream.music.sound.instruments import Instrument
+from stream.music.sound.samples import PERCUSSION_CHANNEL
 from stream.music.targets import check_inputs, check_target, messages_of
 from stream.music.timeline import Timeline
 from stream.node import Context, Node, NodeSettings, StreamSpec

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from stream.errors import ConfigError
 from stream.music.held import Message
-from stream.music.midi_guard import FAILED, OPENED
-from stream.music.midi_system import Api
+from stream.music.midi.midi_guard import FAILED, OPENED
+from stream.music.midi.midi_system import Api
 from stream.units import to_ns
 
 # So much goes into a pipe in one piece, or, when it is full, not at all.
@@ -133,7 +133,7 @@ class MidiPort:
         self.name = ""
         self._said = b""
         self._guard = subprocess.Popen(
-            [sys.executable, "-m", "stream.music.midi_guard", *self._wanted],
+            [sys.executable, "-m", "stream.music.midi.midi_guard", *self._wanted],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             # Ctrl-C and the end of the node's own process must not reach it.
             process_group=0,

@@ -9,7 +9,7 @@ import numpy as np
 
 from stream.errors import ConfigError
 from stream.music.keyboard import FOUND, KeyGrid, check_keyboard
-from stream.music.strip import (
+from stream.music.piano.strip import (
     CHANNELS,
     STRIP_HEIGHT,
     STRIP_WIDTH,

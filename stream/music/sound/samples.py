@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import ConfigError
-from stream.music.soundfont import SoundFont, Zone
+from stream.music.sound.soundfont import SoundFont, Zone
 
 RATE_HZ = 48_000
 """Frames a second of all sound that is made here."""

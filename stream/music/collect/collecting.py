@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from stream.errors import ConfigError, RecordingError, RunError
 from stream.files import check_there, file_sha256
-from stream.music.alignment import FILES_S, LIVE_S, Lag, estimate_lag, key_motion
-from stream.music.collection import (
+from stream.music.collect.alignment import FILES_S, LIVE_S, Lag, estimate_lag, key_motion
+from stream.music.collect.collection import (
     CARD,
     EVENTS,
     EVENTS_HEAD,
@@ -32,10 +32,10 @@ from stream.music.collection import (
     write_card,
     write_grid,
 )
-from stream.music.finding import SURE, find_keyboard, to_work
+from stream.music.collect.take import Take
+from stream.music.finder.finding import SURE, find_keyboard, to_work
 from stream.music.keyboard import KeyGrid, keys_in_view
-from stream.music.midi_ports import find_input
-from stream.music.take import Take
+from stream.music.midi.midi_ports import find_input
 from stream.plan import Delivery, Link, NodePlan, Plan
 from stream.registry import make_node
 from stream.runtime.report import Report

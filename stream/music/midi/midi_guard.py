@@ -1,9 +1,9 @@
 """The process that owns a MIDI port, so that notes end whatever happens to the node that plays.
 
-Started as `python -m stream.music.midi_guard API KIND NAME`, KIND being `port` or `virtual`. It
-reads messages of three bytes each from stdin until that ends, which it does when the node is killed
-as well; then it releases what is held. It says on stdout in one line what it opened or why it
-could not, and in another one why it ended early.
+Started as `python -m stream.music.midi.midi_guard API KIND NAME`, KIND being `port` or `virtual`.
+It reads messages of three bytes each from stdin until that ends, which it does when the node is
+killed as well; then it releases what is held. It says on stdout in one line what it opened or why
+it could not, and in another one why it ended early.
 
 While nothing else is to be said it sends Active Sensing, so that an instrument that knows it falls
 silent by itself when this process is killed, too.
@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from stream.errors import InnervateError
 from stream.music.held import Held, to_bytes
-from stream.music.jack_server import JackServer
-from stream.music.midi_system import CLIENT, Api, find_port, load_rtmidi, midi_out
+from stream.music.midi.jack_server import JackServer
+from stream.music.midi.midi_system import CLIENT, Api, find_port, load_rtmidi, midi_out
 from stream.music.notes import ALL_NOTES_OFF, control
 from stream.units import to_ns
 

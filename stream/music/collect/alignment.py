@@ -20,7 +20,7 @@ from stream.music.keyboard import (
     KeyGrid,
     keys_in_view,
 )
-from stream.music.strip import (
+from stream.music.piano.strip import (
     BLACK_ROWS,
     FRONT_ROWS,
     PX_PER_WHITE,

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from stream.errors import ConfigError
 from stream.music.keyboard import KEY_NAMES, LOWEST_PITCH
-from stream.music.note_tracking import Change, NoteTracker
 from stream.music.notes import events, note_off, note_on, notes_spec
+from stream.music.piano.note_tracking import Change, NoteTracker
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 

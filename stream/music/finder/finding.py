@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import ConfigError
-from stream.music.fitting import (
+from stream.music.finder.fitting import (
     DEPTHS,
     INNER,
     PER_WHITE,
@@ -23,9 +23,9 @@ from stream.music.fitting import (
     look,
     refit,
 )
+from stream.music.finder.plane import Doubles, Plane, plane_of_line
+from stream.music.finder.seeds import WORK_PX, Seed, find_seeds, likely_angles
 from stream.music.keyboard import KEY_NAMES, WHITES, KeyGrid, no_grid
-from stream.music.plane import Doubles, Plane, plane_of_line
-from stream.music.seeds import WORK_PX, Seed, find_seeds, likely_angles
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2
 

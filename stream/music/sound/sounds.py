@@ -16,7 +16,7 @@ from stream.music.notes import (
     PROGRAM,
     SUSTAIN,
 )
-from stream.music.samples import (
+from stream.music.sound.samples import (
     BEND_CENTS,
     CHUNK,
     LEVEL_CENTS,
@@ -27,7 +27,7 @@ from stream.music.samples import (
     Samples,
     step,
 )
-from stream.music.soundfont import Envelope
+from stream.music.sound.soundfont import Envelope
 
 VOICES = 128
 CHANNELS = 16

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, TextIO
 
 from stream.errors import ConfigError
-from stream.music.collection import EVENTS, EVENTS_HEAD, FRAMES, FRAMES_HEAD
+from stream.music.collect.collection import EVENTS, EVENTS_HEAD, FRAMES, FRAMES_HEAD
 from stream.music.notes import NOTE_ON, check_notes
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stream.errors import ConfigError
 from stream.music.held import Held, Message
-from stream.music.midi_ports import InputPort, OpenInput, find_input
+from stream.music.midi.midi_ports import InputPort, OpenInput, find_input
 from stream.music.notes import events, notes_spec
 from stream.node import Context, NodeSettings, Source, StreamSpec
 from stream.packet import Packet

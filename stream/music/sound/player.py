@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.music.held import Message
-from stream.music.samples import RATE_HZ
-from stream.music.sounds import Synth
+from stream.music.sound.samples import RATE_HZ
+from stream.music.sound.sounds import Synth
 from stream.units import to_ns
 
 _SLACK_NS = to_ns(0.001)

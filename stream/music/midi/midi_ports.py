@@ -7,7 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from stream.errors import ConfigError
-from stream.music.midi_system import CLIENT, load_rtmidi
+from stream.music.midi.midi_system import CLIENT, load_rtmidi
 
 # ALSA's own loop, and numbers that are others when a device is plugged in again.
 _LOOP = "Midi Through"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.music.finder.plane import BLACKS_U
 from stream.music.keyboard import BLACK_WIDTH_U
-from stream.music.plane import BLACKS_U
 from stream.vision.opencv import load_cv2
 
 Floats = NDArray[np.float32]

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from stream.errors import ConfigError
-from stream.music.drawing import draw_grid
-from stream.music.finding import (
+from stream.music.finder.drawing import draw_grid
+from stream.music.finder.finding import (
     SIZES,
     SURE,
     Floats,
@@ -22,9 +22,9 @@ from stream.music.finding import (
     median_of_five,
     to_work,
 )
+from stream.music.finder.seeds import WORK_PX
+from stream.music.finder.tracking import Tracker, same_place
 from stream.music.keyboard import FOUND, NONE, KeyGrid, keyboard_spec, no_grid
-from stream.music.seeds import WORK_PX
-from stream.music.tracking import Tracker, same_place
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.units import to_ns
@@ -65,7 +65,7 @@ class KeyboardFind(Node[KeyboardFindSettings]):
 
     Every frame leads to a packet of kind `keyboard`, with the grid as it is known by then: all NaN
     and `state` `none` while there is none. `octave` in `meta` says how it is known which octave is
-    which, see `stream.music.finding.Keyboard`. A keyboard is searched in the median of a few
+    which, see `stream.music.finder.finding.Keyboard`. A keyboard is searched in the median of a few
     frames, then followed; one that is covered for more than a second, or that jumps, is searched
     anew. When it is found at another place, a new segment begins.
     """

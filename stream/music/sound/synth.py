@@ -11,17 +11,17 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from stream.music.audio import Speaker, Wanted, check_card
 from stream.music.held import Message
-from stream.music.instruments import Instrument, default_soundfont
 from stream.music.notes import NOTE_ON, PROGRAM
-from stream.music.player import Player
-from stream.music.samples import CHUNK, Samples
-from stream.music.soundfont import SoundFont
-from stream.music.sounds import VOICES, Synth
+from stream.music.sound.audio import Speaker, Wanted, check_card
+from stream.music.sound.instruments import Instrument, default_soundfont
+from stream.music.sound.player import Player
+from stream.music.sound.samples import CHUNK, Samples
+from stream.music.sound.soundfont import SoundFont
+from stream.music.sound.sounds import VOICES, Synth
+from stream.music.sound.wav_file import WavFile
 from stream.music.targets import check_inputs, check_target, messages_of
 from stream.music.timeline import Timeline
-from stream.music.wav_file import WavFile
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.units import Seconds, to_ns

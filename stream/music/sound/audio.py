@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stream.captured import captured_output
 from stream.errors import ConfigError, MissingExtraError
-from stream.music.player import Player
-from stream.music.samples import RATE_HZ
+from stream.music.sound.player import Player
+from stream.music.sound.samples import RATE_HZ
 
 _CHANNELS = 2
 _LOOK_S = 0.25

@@ -1,0 +1,1 @@
+"""Recording a camera and a MIDI keyboard as a training set."""

@@ -1,0 +1,1 @@
+"""Finding the keys of a piano in a picture, and following them."""

@@ -1,0 +1,1 @@
+"""Notes as sound: a SoundFont, a sound card, a file."""
