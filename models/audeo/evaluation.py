@@ -158,6 +158,21 @@ def best_threshold(clips: Sequence[Stored], probabilities: Probabilities, late: 
     return best
 
 
+def best_frame_share(clips: Sequence[Stored], probabilities: Probabilities) -> float:
+    """Return the probability of being down from which frames score best."""
+    found = [probabilities(whole_strips(clip), clip.left) for clip in clips]
+
+    def f1(share: float) -> float:
+        total = Score(0, 0, 0)
+        for clip, values in zip(clips, found, strict=True):
+            counts = _counted(clip)
+            total += _frame_score(clip, np.where(counts, values, 0), counts, 0, share)
+        return total.f1
+
+    best: float = max(THRESHOLDS, key=f1)
+    return best
+
+
 def truth_of(clip: Stored, counts: NDArray[np.bool_]) -> Truth:
     """Return the notes of a clip on keys that count and that are at their bottom while it lasts."""
     return Truth(
@@ -178,12 +193,14 @@ def _counted(clip: Stored) -> NDArray[np.bool_]:
     return counts
 
 
-def _frame_score(clip: Stored, found: Floats, counts: NDArray[np.bool_], late: int) -> Score:
+def _frame_score(
+    clip: Stored, found: Floats, counts: NDArray[np.bool_], late: int, share: float = 0.5
+) -> Score:
     """Score frames in which a key is down: from its bottom until it begins to rise."""
     true = np.zeros((len(clip.times_s), KEYS), bool)
     for pitch, bottom, release, *_ in clip.presses:
         here = (clip.times_s >= bottom) & (clip.times_s < release)
         true[here, int(pitch) - LOWEST_PITCH] = True
     n = len(true) - late
-    said, true = found[late:, 1][:, counts] > 0.5, true[:n][:, counts]
+    said, true = found[late:, 1][:, counts] > share, true[:n][:, counts]
     return Score(int((said & true).sum()), int(said.sum()), int(true.sum()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,8 +19,8 @@ import torch
 from models.audeo.calibration import CalibrationSettings, Video, calibrate
 from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
-from models.audeo.evaluation import best_threshold, of_network, tally
-from models.audeo.network import PianoConfig, PianoNetwork
+from models.audeo.evaluation import best_frame_share, best_threshold, of_network, tally
+from models.audeo.network import LOOK_AHEADS, OUTPUTS, PianoConfig, PianoNetwork
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
@@ -156,6 +157,7 @@ def train_piano(
         Checkpoint(folder / "checkpoint.pt"),
     )
     others = [load(path) for path in validation]
+    level_frames(network, others)
     trained = Trained(network, _card(network, recipe, others, about, time.monotonic() - began))
     save_trained(folder, trained)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -257,6 +259,18 @@ def _card(
         scores=scores,
         versions={"innervate": version("innervate"), "torch": str(torch.__version__)},
     )
+
+
+def level_frames(network: PianoNetwork, clips: list[Stored]) -> None:
+    """Shift what a network says of keys being down so that 0.5 is what scores best on clips.
+
+    The loss counts a key that is down for more than one that is not, so that training alone says
+    too often that it is.
+    """
+    share = best_frame_share(clips, of_network(network))
+    rows = [i * len(OUTPUTS) + OUTPUTS.index("frame") for i in range(len(LOOK_AHEADS))]
+    with torch.no_grad():
+        network.out.bias[rows] -= math.log(share / (1 - share))
 
 
 def judged(network: PianoNetwork, clips: list[Stored]) -> tuple[float, dict[str, float]]:

@@ -31,6 +31,10 @@ def notes_of(path):
     return [n for i in pretty_midi.PrettyMIDI(str(path)).instruments for n in i.notes]
 
 
+def struck_in(path):
+    return [m for track in mido.MidiFile(path).tracks for m in track if m.type == "note_on"]
+
+
 def test_notes_become_a_wav_and_a_mid_as_fast_as_they_come(start, font, tmp_path):
     process, report = start(
         notes={"use": "toy_music:Scale", "speed": "max", "notes": 300, "frames": 10},
@@ -105,6 +109,7 @@ def test_a_source_that_is_killed_ends_the_run_and_the_sound(  # noqa: PLR0917
         score={"use": "midi", "from": "notes", "file": str(mid)},
     )
     wait_for(lambda: capture.loudness > AUDIBLE, process)
+    wait_for(lambda: mid.is_file() and bool(struck_in(mid)), process)
     part(process, "notes").kill()
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1, output
