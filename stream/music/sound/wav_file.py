@@ -15,7 +15,7 @@ from stream.music.sound.sounds import Synth
 from stream.units import to_ns
 
 _BLOCK = 4096
-_LEAD_NS = to_ns(1.0)
+_LEAD_NS = to_ns(60.0)
 _LONGEST_FRAMES = 60 * RATE_HZ
 _TAIL_FRAMES = 5 * RATE_HZ
 _FRAME_BYTES = 4
@@ -27,7 +27,7 @@ class WavFile:
     """Stereo with 16 bits at 48 kHz, readable up to the last second also after a kill.
 
     It begins at 0 on the clock of the source, or at the first packet when that comes more than a
-    second later.
+    minute later.
 
     Attributes
     ----------
