@@ -36,7 +36,7 @@ _UNSURE_U = 3.0
 class TrainingSettings:
     """Settings of a training; a crop is `crop_whites` wide and `crop_frames` long."""
 
-    updates: int = 6000
+    updates: int = 4000
     batch: int = 8
     crop_whites: int = 14
     crop_frames: int = 36
