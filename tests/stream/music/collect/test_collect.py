@@ -161,6 +161,7 @@ def test_a_recording_that_ctrl_c_ends_is_a_whole_set(collect, perform, tmp_path,
     assert "exists, and no set is put over another" in output
 
 
+@pytest.mark.slow  # Each records for as long as it takes to tell the lag of the camera.
 @pytest.mark.parametrize("gone", ["camera", "keyboard"])
 def test_what_was_recorded_before_camera_or_keyboard_went_away_is_a_set(
     collect, perform, where, wait_for, gone

@@ -144,7 +144,7 @@ def test_a_sender_that_is_alive_but_silent_does_not_hold_a_note(
     assert told(report, "sound")["silences"] == 1
 
 
-@pytest.mark.parametrize("how", ["killed", "unloaded"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("unloaded", marks=pytest.mark.slow)])
 def test_a_sound_card_that_goes_away_is_told_and_taken_again_when_it_is_back(  # noqa: PLR0917
     start, start_sink, listen, wait_for, tmp_path, how
 ):
