@@ -22,7 +22,7 @@ from models.audeo.rendering.performance import (
 from models.audeo.rendering.scores import UNSEEN_PIECES, Score, read_scores
 from stream.errors import ConfigError
 from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES, WHITES
-from stream.music.piano.strip import PX_PER_WHITE, side_of
+from stream.music.piano.strip import PX_PER_WHITE, side_of, with_side
 
 WINDOW_WHITES = 20
 CLIP_S = 3.0
@@ -99,9 +99,8 @@ class Stored:
 
 def whole_strips(clip: Stored) -> NDArray[np.uint8]:
     """Return the strips of a clip with the side of the camera, (T, 56, width, 4)."""
-    side = side_of(clip.camera_u, clip.left, clip.strips.shape[2] // PX_PER_WHITE)
-    shape = (*clip.strips.shape[:3], 1)
-    return np.concatenate([clip.strips, np.broadcast_to(side[:, None], shape)], axis=-1)
+    whites = clip.strips.shape[2] // PX_PER_WHITE
+    return with_side(clip.strips, side_of(clip.camera_u, clip.left, whites))
 
 
 def save_clip(path: Path, clip: Clip) -> None:

@@ -19,6 +19,7 @@ from stream.errors import ConfigError
 from stream.inference import StreamingSession
 from stream.music.keyboard import IS_BLACK, KEYS, LOWEST_PITCH
 from stream.music.piano.note_tracking import NoteTracker
+from stream.music.piano.piano_notes import END
 from stream.music.piano.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH
 from stream.units import to_ns
 
@@ -27,7 +28,6 @@ Probabilities = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
 """From strips (T, 56, width, 4) and their first white to (T, 3, 88), 0 at keys that are not there:
 probabilities of onset and frame, and velocity."""
 
-END = 0.4
 THRESHOLDS = tuple(np.round(np.arange(0.3, 0.96, 0.05), 2).tolist())
 _PX_EDGES = (10.0, 13.0, 17.0)
 _DISTANCE_EDGES = (4.0, 8.0, 16.0)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.audeo.calibration import CalibrationSettings, Video, calibrate
 from models.audeo.collected import collected_clips
@@ -27,7 +28,7 @@ from models.audeo.training import Checkpoint, TrainingSettings, fit
 from models.trained_folder import WEIGHTS, claim_folder
 from stream.files import file_sha256
 from stream.music.collect.collecting import find_grid, look_into
-from stream.music.piano.strip import STRIP_HEIGHT, STRIP_WIDTH, Rectifier, middle_of, side_of
+from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
 from stream.vision.video_file import VideoFile
 
 _KEPT = 300
@@ -226,12 +227,11 @@ def read_video(path: Path) -> Video:
     grid = find_grid(look_into(path))
     rectify = Rectifier(grid)
     strips, times_ns = [], []
+    side: NDArray[np.uint8] | None = None
     for time_ns, frame in VideoFile(path).frames():
-        side = side_of(middle_of(grid, *frame.shape[:2]))
-        shape = (STRIP_HEIGHT, STRIP_WIDTH, 1)
-        strips.append(
-            np.concatenate([rectify(frame), np.broadcast_to(side[:, None], shape)], axis=-1)
-        )
+        if side is None:
+            side = side_of(middle_of(grid, *frame.shape[:2]))
+        strips.append(with_side(rectify(frame), side))
         times_ns.append(time_ns)
     times_s = (np.array(times_ns) - times_ns[0]) / 1e9
     return Video(np.stack(strips), times_s)

@@ -17,8 +17,7 @@ from models.audeo.network import LOOK_AHEADS
 from models.audeo.scores import Score
 from models.audeo.trained import load_trained
 from stream.model_file import read_contract
-
-_BEGIN = 0.6
+from stream.music.piano.piano_notes import BEGIN
 
 
 def evaluate(
@@ -45,7 +44,7 @@ def evaluate(
     console = Console()
     paths = held_out_clips(
         rendered, looks, clips, workers,
-        lambda todo: track(todo, "rendering", console=console, transient=True),
+        lambda jobs: track(jobs, "rendering", console=console, transient=True),
     )  # fmt: skip
     rows = []
     for late, run, begin in _variants(model):
@@ -61,9 +60,9 @@ def evaluate(
 def _variants(model: Path) -> list[tuple[int, Any, float]]:
     if not model.is_dir():
         run, late = of_file(model)
-        return [(late, run, read_contract(model).threshold or _BEGIN)]
+        return [(late, run, read_contract(model).threshold or BEGIN)]
     trained = load_trained(model)
-    begin = trained.card.threshold or _BEGIN
+    begin = trained.card.threshold or BEGIN
     return [(late, of_network(trained.network, late), begin) for late in LOOK_AHEADS]
 
 

@@ -15,8 +15,8 @@ from stream.music.piano.note_tracking import Change, NoteTracker
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 
-_BEGIN = 0.6
-_END = 0.4
+BEGIN, END = 0.6, 0.4
+"""Thresholds where neither the pipeline nor the model file says another."""
 
 
 class PianoNotesSettings(NodeSettings):
@@ -25,10 +25,10 @@ class PianoNotesSettings(NodeSettings):
     begin: float | None = Field(
         None, gt=0.0, le=1.0,
         description="probability of an onset from which a note begins: more for fewer wrong notes,"
-        f" less for fewer missed ones; by default that of the model file, else {_BEGIN:g}",
+        f" less for fewer missed ones; by default that of the model file, else {BEGIN:g}",
     )  # fmt: skip
     end: float = Field(
-        _END, gt=0.0, lt=1.0, description="probability of a key being down below which a note ends"
+        END, gt=0.0, lt=1.0, description="probability of a key being down below which a note ends"
     )
 
 
@@ -64,7 +64,7 @@ class PianoNotes(Node[PianoNotesSettings]):
         """Begin with all keys up."""
         super().open(context)
         ((_, spec),) = context.inputs.items()
-        begin = self.settings.begin or float(spec.meta.get("threshold", _BEGIN))
+        begin = self.settings.begin or float(spec.meta.get("threshold", BEGIN))
         self._tracker = NoteTracker(begin, self.settings.end)
         self._segment: int | None = None
         self._last: Packet | None = None

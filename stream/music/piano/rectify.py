@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-import numpy as np
-
 from stream.errors import ConfigError
 from stream.music.keyboard import FOUND, KeyGrid, check_keyboard
 from stream.music.piano.strip import (
@@ -16,6 +14,7 @@ from stream.music.piano.strip import (
     Rectifier,
     middle_of,
     side_of,
+    with_side,
 )
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
@@ -86,10 +85,7 @@ class KeyboardRectify(Node[NodeSettings]):
         if self._rectifier is None:
             self.context.counters.drop("no_keyboard")
             return ()
-        data = np.empty((STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), np.uint8)
-        data[..., :3] = self._rectifier(packet.data)
-        data[..., 3] = self._side
-        strip = packet.derive("strip", data)
+        strip = packet.derive("strip", with_side(self._rectifier(packet.data), self._side))
         strip.segment = self._segment
         return [strip]
 

@@ -53,6 +53,14 @@ class Rectifier:
         return np.asarray(strip, np.uint8)
 
 
+def with_side(colours: Frame, side: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return whole strips (..., 4) of their colours (..., 3) and the side of each column."""
+    whole = np.empty((*colours.shape[:-1], len(CHANNELS)), np.uint8)
+    whole[..., :3] = colours
+    whole[..., 3] = side
+    return whole
+
+
 def side_of(middle_u: float, left: int = 0, whites: int = WHITES) -> NDArray[np.uint8]:
     """Return the side (12 * whites,) of each column of a strip that begins at the white `left`.
 
