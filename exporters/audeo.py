@@ -19,6 +19,7 @@ from models.audeo.network import (
     DARK,
     FRONT,
     LOOK_AHEADS,
+    LUMA,
     OUTPUTS,
     PER_WHITE,
     SEEN_LONG,
@@ -139,7 +140,8 @@ def _see(graph: Graph, strip: str) -> str:
     """Return the channels (1, 7, 56, 624); the same as `models.audeo.network.see`."""
     h, w = _SHAPE
     flat = graph.op("Cast", graph.reshape(strip, h * w, len(CHANNELS)), to=1)
-    mix = np.array([[0.114, 0.587, 0.299, 0], [-0.114, -0.587, 0.701, 0], [0, 0, 0, 2]]) / 255
+    luma_of, red_of = np.array([*LUMA, 0.0]), np.array([0.0, 0.0, 1.0, 0.0])
+    mix = np.stack([luma_of, red_of - luma_of, [0.0, 0.0, 0.0, 2.0]]) / 255
     both = graph.op("Gemm", graph.constant(mix), flat, transB=1)
     planes = graph.reshape(both, 3, h, w)
     luma, redness, side = graph.ops("Split", [planes], (0, 1, 2), axis=0, num_outputs=3)

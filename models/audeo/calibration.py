@@ -18,7 +18,7 @@ from torch import nn
 
 from models.audeo.dataset import Stored
 from models.audeo.evaluation import notes_of
-from models.audeo.network import LOOK_AHEADS, PianoNetwork, View, run_through
+from models.audeo.network import LOOK_AHEADS, LUMA, PianoNetwork, View, run_through
 from models.audeo.training import (
     Crop,
     Labels,
@@ -34,7 +34,6 @@ Random = np.random.Generator
 _SURE_ONSET, _NO_ONSET = 0.7, 0.1
 _SURE_FRAME, _NO_FRAME = 0.8, 0.1
 _FEWEST_NOTES = 20
-_LUMA = (0.114, 0.587, 0.299)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _own_crop(
     gain = float(np.exp(rng.normal(0, 0.1)))
     strips[..., :3] = (strips[..., :3] * gain).clamp(0, 1)
     background = torch.from_numpy(median[None, ..., :3].astype(np.float32) / 255 * gain).clamp(0, 1)
-    weights = torch.tensor(_LUMA)
+    weights = torch.tensor(LUMA)
     first = (strips[:1, ..., :3] * weights).sum(-1)
     view = View((background * weights).sum(-1), first, first, torch.full((1, 1, 1), 100.0))
     here = Labels(labels.onset[part], labels.frame[part], labels.velocity[part])

@@ -20,6 +20,9 @@ from stream.music.piano.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, STRIP
 LOOK_AHEADS = (0, 1, 2, 4)
 """By how many frames the outputs of the heads are late."""
 
+LUMA = (0.114, 0.587, 0.299)
+"""Shares of blue, green and red in the brightness of a pixel."""
+
 OUTPUTS = ("onset", "frame", "velocity")
 _CHANNELS = 7
 _FLAT_ROWS = 7
@@ -72,7 +75,7 @@ def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
     trace in it.
     """
     blue, green, red, side = strip.unbind(-1)
-    luma = 0.114 * blue + 0.587 * green + 0.299 * red
+    luma = LUMA[0] * blue + LUMA[1] * green + LUMA[2] * red
     first = (view.seen < 1).to(luma.dtype)
     background = view.background * (1 - first) + luma * first
     last = view.last * (1 - first) + luma * first
@@ -160,11 +163,6 @@ class PianoNetwork(nn.Module):
         logits = self.out(h).reshape(batch, keys, steps, len(LOOK_AHEADS), len(OUTPUTS))
         by_frame: Tensor = logits.transpose(1, 2)
         return by_frame
-
-    def forward(self, channels: Tensor, left: int = 0) -> Tensor:
-        """Return logits (B, T, keys, look-aheads, outputs) from channels (B, T, 7, 56, width)."""
-        trunk = self.trunk(channels.flatten(0, 1))
-        return self.read(trunk.unflatten(0, channels.shape[:2]), left)
 
 
 @torch.no_grad()

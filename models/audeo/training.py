@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from models.audeo.dataset import Stored
 from models.audeo.network import (
     LOOK_AHEADS,
+    LUMA,
     OUTPUTS,
     PianoNetwork,
     View,
@@ -135,7 +136,7 @@ def draw_crop(rng: Random, clip: Stored, settings: TrainingSettings) -> Crop:
     strips = torch.cat([x[:frames], sides[..., None]], dim=-1)
     view = fresh_view(1, x.shape[2])
     if warm:
-        weights = torch.tensor([0.114, 0.587, 0.299])
+        weights = torch.tensor(LUMA)
         seen = torch.full((1, 1, 1), float(rng.integers(5, 101)))
         first = (x[:1] * weights).sum(-1)
         view = View((x[-1:] * weights).sum(-1), first, first, seen)

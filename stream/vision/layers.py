@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ _KEPT = 64
 _SMOOTHING = 0.1
 
 
-class Layer:
+class Layer(ABC):
     """One of the streams that are drawn: what of it came last, and how old that was.
 
     Attributes
@@ -67,9 +68,9 @@ class Layer:
         """Return the layers that may have nothing to say at a time, since this one found none."""
         return None
 
+    @abstractmethod
     def show(self, scene: Scene, source_ns: int) -> None:
         """Add to a scene what was found at a time."""
-        raise NotImplementedError
 
     def _at(self, source_ns: int) -> Packet | None:
         """Return what holds at a time: the newest packet that is not newer, nor too old."""
