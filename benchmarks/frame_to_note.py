@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from stream.errors import ConfigError, InnervateError
+from benchmarks._one_core import bind_to_one_core
+from stream.errors import InnervateError
 from stream.pipeline import load_pipeline
 from stream.runtime.report import machine
 from stream.runtime.supervisor import run_plan
@@ -33,11 +33,8 @@ def run(
     of it, to when its packet of notes left. Every process is bound to one core, the one that
     finds and follows the keyboard too.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        raise ConfigError("this benchmark binds processes to a core, which this system cannot do.")
+    bind_to_one_core()
     console = Console()
-    # The processes of the run inherit it.
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rows: list[dict[str, Any]] = []
     for clip in clips:
         with tempfile.TemporaryDirectory() as name, console.status(f"{clip.name}: {seconds:g} s"):
