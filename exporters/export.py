@@ -17,6 +17,7 @@ from exporters.baselines import baseline_step
 from exporters.gru import gru_step
 from exporters.model_writer import write_model
 from exporters.onnx_graph import StepGraph
+from exporters.stability import with_stability
 from exporters.stndt import streaming_step
 from exporters.verify import Stretch, cut_stretches, find_in_place, relative_errors, run, verify
 from models.spikes.baselines.glm import PoissonGlm
@@ -81,6 +82,7 @@ def export_network(
     *,
     weights: Weights | None = None,
     score: Callable[[Path], Mapping[str, float]] | None = None,
+    allow_unstable: bool = False,
 ) -> Contract:
     """Write the model file of a network, once it is verified on real counts.
 
@@ -102,12 +104,14 @@ def export_network(
     score
         Returns what a model file is worth, such as its co-bps: asked of the file in float32 and of
         the one with integers, which then holds its own figures and the differences.
+    allow_unstable
+        Write an unstable network too; see `exporters.stability`.
 
     Raises
     ------
     ModelError
-        The network has no streaming form, the exported step differs from the network, or the file
-        cannot be written.
+        The network has no streaming form, the exported step differs from the network, it is
+        unstable, or the file cannot be written.
     """
     step = _step(network, description.width_s, None)
     memory, delay_steps = _SHORT_MEMORY_BINS, 0
@@ -131,13 +135,15 @@ def export_network(
             facts["quantised"]["gained"] = {name: after[name] - before[name] for name in after}
             contract = msgspec.structs.replace(contract, scores=_as_scores(after, description))
     contract = _with_parity(contract, **facts)
+    contract = with_stability(step.model, contract, counts, allow_unstable=allow_unstable)
     write_model(step.model, contract, path)
     return contract
 
 
 def export_baseline(
-    model: Baseline, description: Description, counts: NDArray[np.float32], path: Path
-) -> Contract:
+    model: Baseline, description: Description, counts: NDArray[np.float32], path: Path,
+    *, allow_unstable: bool = False,
+) -> Contract:  # fmt: skip
     """Write the model file of a baseline; see `export_network`."""
     step = baseline_step(model, description.width_s)
     contract = _contract(description, step, _preprocessing(model), 0)
@@ -149,6 +155,7 @@ def export_baseline(
     ]
     contract = verify(step, contract, stretches, _SHORT_MEMORY_BINS)
     contract = _with_parity(contract, against="NumPy in float64")
+    contract = with_stability(step.model, contract, counts, allow_unstable=allow_unstable)
     write_model(step.model, contract, path)
     return contract
 

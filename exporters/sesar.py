@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exporters.model_writer import write_model
 from exporters.onnx_graph import Graph, StepGraph
+from exporters.stability import with_stability
 from exporters.verify import Stretch, verify
 from models.sesar.network import (
     BONE,
@@ -58,8 +59,9 @@ def sesar_step(committee: Committee) -> StepGraph:
 
 
 def export_sesar(
-    committee: Committee, card: Card, sha256: str, streams: NDArray[np.float32], path: Path
-) -> Contract:
+    committee: Committee, card: Card, sha256: str, streams: NDArray[np.float32], path: Path,
+    *, allow_unstable: bool = False,
+) -> Contract:  # fmt: skip
     """Write the model file of a committee, once it is verified on poses.
 
     Parameters
@@ -73,11 +75,13 @@ def export_sesar(
         compared with the whole run in PyTorch at every tick.
     path
         Of the new file; an old one stays as it is unless all goes well.
+    allow_unstable
+        Write an unstable network too; see `exporters.stability`.
 
     Raises
     ------
     ModelError
-        The exported step differs from the network, or the file cannot be written.
+        The exported step differs from the network, it is unstable, or the file cannot be written.
     """
     committee.eval()
     with torch.no_grad():
@@ -90,6 +94,7 @@ def export_sesar(
     contract = verify(step, contract, stretches, min(_MEMORY_TICKS, streams.shape[1] - 1))
     facts = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = _with_parity(contract, facts)
+    contract = with_stability(step.model, contract, list(streams), allow_unstable=allow_unstable)
     write_model(step.model, contract, path)
     return contract
 

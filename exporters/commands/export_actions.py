@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from exporters.sesar import export_sesar
+from exporters.stability import stability_report
 from models.sesar.dataset import cross_view, load_ucla, load_utd, odd_subjects
 from models.sesar.evaluation import plain_streams
 from models.sesar.trained import load_trained
@@ -17,7 +18,9 @@ from stream.errors import ConfigError
 _STREAMS = 3
 
 
-def export_actions(run: Path, out: Path, data: Path | None) -> None:
+def export_actions(
+    run: Path, out: Path, data: Path | None, *, allow_unstable: bool = False
+) -> None:
     """Write the model file of a recogniser, verified on streams of what it was trained on.
 
     Raises
@@ -25,7 +28,7 @@ def export_actions(run: Path, out: Path, data: Path | None) -> None:
     ConfigError
         The recordings are not where they were, or are others.
     ModelError
-        The exported step differs from the network.
+        The exported step differs from the network, or it is unstable.
     """
     trained = load_trained(run)
     card = trained.card
@@ -42,13 +45,18 @@ def export_actions(run: Path, out: Path, data: Path | None) -> None:
     with console.status("comparing every tick"):
         streams = plain_streams(cross_view(ucla)[0], odd_subjects(utd)[0], _STREAMS)
         sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
-        contract = export_sesar(trained.network, card, sha256, streams.joints.numpy(), out)
+        contract = export_sesar(
+            trained.network, card, sha256, streams.joints.numpy(), out,
+            allow_unstable=allow_unstable,
+        )  # fmt: skip
     errors = contract.parity["probabilities"]
     console.print(
         f"probabilities: step and full run differ by at most {errors['cold']:.1e} from cold,"
         f" {errors['wrapped']:.1e} later ({contract.parity['bins']} ticks)",
         soft_wrap=True,
     )
+    for line in stability_report(contract):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(
         f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
     )

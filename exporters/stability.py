@@ -1,0 +1,60 @@
+"""The gate: no recurrent model is written whose state amplifies what it should forget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import onnx
+
+from stream.errors import ModelError
+from stream.model_file import Contract
+from stream.stability.card import UNSTABLE_ABOVE, stability_lines
+from stream.stability.drives import Inputs
+from stream.stability.measuring import Effort, measure
+
+EFFORT = Effort()
+
+
+def with_stability(
+    model: onnx.ModelProto,
+    contract: Contract,
+    inputs: Inputs | Sequence[Inputs],
+    *,
+    allow_unstable: bool = False,
+) -> Contract:
+    """Return the contract with how its model forgets, measured on the graph that will be written.
+
+    Parameters
+    ----------
+    model, contract
+        Verified.
+    inputs
+        Real ones; see `stream.stability.measuring.measure`.
+    allow_unstable
+        Go on with an unstable model, and say so in the contract.
+
+    Raises
+    ------
+    ModelError
+        The model is unstable.
+    """
+    found = measure(model.SerializeToString(), contract, inputs, EFFORT)
+    if found is not None and not found.stable:
+        if not allow_unstable:
+            driven = ", ".join(f"{name} {value:+.3f}" for name, value in found.by_drive.items())
+            raise ModelError(
+                f"{contract.name} is unstable: small differences in its state grow by up to"
+                f" {max(found.by_drive.values()):.3f} nats a step ({driven}), where"
+                f" {UNSTABLE_ABOVE:g} is allowed, so it would never recover from a lost packet;"
+                " nothing was written. Train it again, or export it with --allow-unstable."
+            )
+        found = msgspec.structs.replace(found, allowed=True)
+    return msgspec.structs.replace(contract, stability=found)
+
+
+def stability_report(contract: Contract) -> list[str]:
+    """Return what a command prints of a contract's stability, line by line."""
+    if contract.stability is None:
+        return []
+    return [f"{title}: {text}" for title, text in stability_lines(contract.stability).items()]
