@@ -107,7 +107,9 @@ def export_piano(
     contract = verify(step, contract, stretches, min(_MEMORY_FRAMES, strips.shape[1] - 1))
     facts: Mapping[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = msgspec.structs.replace(contract, parity=contract.parity | dict(facts))
-    contract = with_stability(step.model, contract, list(strips), allow_unstable=allow_unstable)
+    contract = with_stability(
+        step.model, contract, np.concatenate(strips), allow_unstable=allow_unstable
+    )
     write_model(step.model, contract, path)
     return contract
 

@@ -94,7 +94,9 @@ def export_sesar(
     contract = verify(step, contract, stretches, min(_MEMORY_TICKS, streams.shape[1] - 1))
     facts = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = _with_parity(contract, facts)
-    contract = with_stability(step.model, contract, list(streams), allow_unstable=allow_unstable)
+    contract = with_stability(
+        step.model, contract, np.concatenate(streams), allow_unstable=allow_unstable
+    )
     write_model(step.model, contract, path)
     return contract
 

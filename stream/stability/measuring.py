@@ -43,10 +43,7 @@ class Effort:
 
 
 def measure(
-    model: bytes,
-    contract: Contract,
-    inputs: Inputs | Sequence[Inputs],
-    effort: Effort | None = None,
+    model: bytes, contract: Contract, inputs: Inputs, effort: Effort | None = None
 ) -> Stability | None:
     """Return how a model file forgets, or None if it has no state.
 
@@ -61,8 +58,7 @@ def measure(
     model, contract
         Bytes of the file, and what it says of itself. It has one input.
     inputs
-        Real input, as the model is fed live: (steps, ...), which is cut into sequences, or several
-        stretches of that.
+        (steps, ...) real input, as the model is fed live; stretches are joined end to end.
     effort
         The default one unless given.
     """
@@ -72,7 +68,8 @@ def measure(
     step = ModelStep(model, contract)
     # What a ring holds is overwritten only after as many steps as it has rows.
     rows = max((s.shape[0] for s in contract.states if s.shape), default=0)
-    real = _sequences(inputs, effort.sequences, effort.warm_up + max(effort.steps, rows + 2))
+    length = effort.warm_up + max(effort.steps, rows + 2)
+    real = cut_sequences(inputs, effort.sequences, length)
     parts = find_parts(step, real[0][:_PROBED_STEPS], real[1][-_PROBED_STEPS:])
     begin = real[0][: effort.warm_up + max(rows + 2, effort.warm_up)]
     windows = _windows(step, parts, begin, effort.warm_up)
@@ -116,13 +113,6 @@ def measure(
         dimension=None if math.isnan(whole.dimension) else whole.dimension,
         near_zero=whole.near_zero,
     )
-
-
-def _sequences(inputs: Inputs | Sequence[Inputs], sequences: int, steps: int) -> Inputs:
-    if isinstance(inputs, np.ndarray):
-        return cut_sequences(inputs, sequences, steps)
-    each = -(-sequences // len(inputs))
-    return np.concatenate([cut_sequences(one, each, steps) for one in inputs])
 
 
 def _windows(step: ModelStep, parts: Parts, inputs: Inputs, warm_up: int) -> dict[int, int]:
