@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporters.model_writer import write_model
 from exporters.onnx_graph import Graph, StepGraph
-from exporters.stability import with_stability
+from exporters.stability import comparable, with_stability
 from exporters.verify import Stretch, verify
 from models.audeo.network import (
     BLANK,
@@ -104,12 +104,11 @@ def export_piano(
         stretches.append(Stretch(stretch, {"keys": expected}))  # type: ignore[arg-type]
     step = piano_step(network, look_ahead)
     contract = _contract(step, card, sha256, look_ahead)
-    contract = verify(step, contract, stretches, min(_MEMORY_FRAMES, strips.shape[1] - 1))
+    contract = with_stability(step, contract, np.concatenate(strips), allow_unstable=allow_unstable)
+    memory = min(_MEMORY_FRAMES, strips.shape[1] - 1)
+    contract = verify(step, contract, *comparable(stretches, memory, contract))
     facts: Mapping[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = msgspec.structs.replace(contract, parity=contract.parity | dict(facts))
-    contract = with_stability(
-        step.model, contract, np.concatenate(strips), allow_unstable=allow_unstable
-    )
     write_model(step.model, contract, path)
     return contract
 

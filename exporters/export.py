@@ -17,7 +17,7 @@ from exporters.baselines import baseline_step
 from exporters.gru import gru_step
 from exporters.model_writer import write_model
 from exporters.onnx_graph import StepGraph
-from exporters.stability import with_stability
+from exporters.stability import comparable, with_stability
 from exporters.stndt import streaming_step
 from exporters.verify import Stretch, cut_stretches, find_in_place, relative_errors, run, verify
 from models.spikes.baselines.glm import PoissonGlm
@@ -123,11 +123,14 @@ def export_network(
         for part in cut_stretches(counts, 3 * memory + _SHORT_MEMORY_BINS)
     ]
     spreads = {"behaviour": network.scales.behaviour_std.numpy()}
+    contract = with_stability(step, contract, counts, allow_unstable=allow_unstable)
+    expected, memory = comparable(expected, memory, contract)
     contract = verify(step, contract, expected, memory, spreads)
     facts: dict[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     if weights is not None:
         plain, verified = step, contract
         step = _step(network, description.width_s, _BITS[weights])
+        contract = with_stability(step, contract, counts, allow_unstable=allow_unstable)
         contract = find_in_place(step, contract, expected[0].counts)
         facts["quantised"] = _change(step, contract, expected[:-1], weights)
         if score is not None:
@@ -135,7 +138,6 @@ def export_network(
             facts["quantised"]["gained"] = {name: after[name] - before[name] for name in after}
             contract = msgspec.structs.replace(contract, scores=_as_scores(after, description))
     contract = _with_parity(contract, **facts)
-    contract = with_stability(step.model, contract, counts, allow_unstable=allow_unstable)
     write_model(step.model, contract, path)
     return contract
 
@@ -153,9 +155,9 @@ def export_baseline(
         Stretch(part, {port.name: model.predict(part, np.zeros(len(part), np.int64)) / scale})
         for part in cut_stretches(counts, 3 * _SHORT_MEMORY_BINS)
     ]
-    contract = verify(step, contract, stretches, _SHORT_MEMORY_BINS)
+    contract = with_stability(step, contract, counts, allow_unstable=allow_unstable)
+    contract = verify(step, contract, *comparable(stretches, _SHORT_MEMORY_BINS, contract))
     contract = _with_parity(contract, against="NumPy in float64")
-    contract = with_stability(step.model, contract, counts, allow_unstable=allow_unstable)
     write_model(step.model, contract, path)
     return contract
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from exporters.model_writer import write_model
 from exporters.onnx_graph import Graph, StepGraph
-from exporters.stability import with_stability
+from exporters.recurrent import onnx_lstm_weights
+from exporters.stability import comparable, with_stability
 from exporters.verify import Stretch, verify
 from models.sesar.network import (
     BONE,
@@ -91,12 +92,13 @@ def export_sesar(
     ]
     step = sesar_step(committee)
     contract = _contract(step, card, sha256)
-    contract = verify(step, contract, stretches, min(_MEMORY_TICKS, streams.shape[1] - 1))
+    contract = with_stability(
+        step, contract, np.concatenate(streams), allow_unstable=allow_unstable
+    )
+    memory = min(_MEMORY_TICKS, streams.shape[1] - 1)
+    contract = verify(step, contract, *comparable(stretches, memory, contract))
     facts = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = _with_parity(contract, facts)
-    contract = with_stability(
-        step.model, contract, np.concatenate(streams), allow_unstable=allow_unstable
-    )
     write_model(step.model, contract, path)
     return contract
 
@@ -212,7 +214,7 @@ def _member(graph: Graph, network: Sesar, features: str, number: int) -> str:
     for layer in range(config.layers):
         names = f"hidden_{number}_{layer}", f"cell_{number}_{layer}"
         old = [graph.state(name, (1, 1, config.hidden)) for name in names]
-        weights = [graph.constant(w) for w in _lstm_weights(network, layer)]
+        weights = [graph.constant(w) for w in onnx_lstm_weights(network.lstm, layer)]
         sequence = graph.reshape(x, 1, 1, config.hidden)
         made = graph.ops(
             "LSTM", [sequence, *weights, "", *old], (1, 2), hidden_size=config.hidden
@@ -252,18 +254,6 @@ def _embed(graph: Graph, network: Sesar, features: str) -> str:
 def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
     scale, bias = graph.constant(_array(norm.weight)), graph.constant(_array(norm.bias))
     return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)
-
-
-def _lstm_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
-    """Return W, R and B as ONNX's LSTM takes them: gates input, output, forget, new."""
-    named = {name: _array(value) for name, value in network.lstm.named_parameters()}
-
-    def ordered(name: str) -> Array:
-        given, forget, new, output = np.split(named[f"{name}_l{layer}"], 4)
-        return np.concatenate([given, output, forget, new])
-
-    biases = np.concatenate([ordered("bias_ih"), ordered("bias_hh")])
-    return ordered("weight_ih")[None], ordered("weight_hh")[None], biases[None]
 
 
 def _array(tensor: torch.Tensor) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,11 +16,13 @@ from stream.stability.drives import Inputs
 from stream.stability.measuring import Effort, measure
 
 if TYPE_CHECKING:  # Measuring needs no onnx.
-    import onnx
+    from exporters.onnx_graph import StepGraph
+    from exporters.verify import Stretch
 
 EFFORT = Effort()
 OF_PICTURES = Effort(steps=150, directions=4)
 """For models whose step takes milliseconds."""
+_ROUNDING_TO_TOLERANCE = math.log(100)
 
 
 def effort_for(contract: Contract) -> Effort:
@@ -27,18 +32,14 @@ def effort_for(contract: Contract) -> Effort:
 
 
 def with_stability(
-    model: onnx.ModelProto,
-    contract: Contract,
-    inputs: Inputs,
-    *,
-    allow_unstable: bool = False,
+    step: StepGraph, contract: Contract, inputs: Inputs, *, allow_unstable: bool = False
 ) -> Contract:
     """Return the contract with how its model forgets, measured on the graph that will be written.
 
     Parameters
     ----------
-    model, contract
-        Verified.
+    step, contract
+        What would be written.
     inputs
         (steps, ...) real ones; see `stream.stability.measuring.measure`.
     allow_unstable
@@ -49,7 +50,7 @@ def with_stability(
     ModelError
         The model is unstable.
     """
-    found = measure(model.SerializeToString(), contract, inputs, effort_for(contract))
+    found = measure(step.model.SerializeToString(), contract, inputs, effort_for(contract))
     if found is not None and not found.stable:
         if not allow_unstable:
             driven = ", ".join(f"{name} {value:+.3f}" for name, value in found.by_drive.items())
@@ -61,6 +62,31 @@ def with_stability(
             )
         found = msgspec.structs.replace(found, allowed=True)
     return msgspec.structs.replace(contract, stability=found)
+
+
+def comparable(
+    stretches: Sequence[Stretch], memory: int, contract: Contract
+) -> tuple[list[Stretch], int]:
+    """Cut stretches to what can be compared with PyTorch, for `exporters.verify.verify`.
+
+    A stable model is compared all along. One that is unstable blows up how ONNX Runtime and PyTorch
+    round, so it is compared only for as long as that takes to grow a hundredfold.
+
+    Returns
+    -------
+    stretches, memory
+        As they were, or cut.
+    """
+    found = contract.stability
+    if found is None or found.stable:
+        return list(stretches), memory
+    bins = max(2, int(_ROUNDING_TO_TOLERANCE / max(found.by_drive.values())))
+    bins = min(bins, len(stretches[0].counts))
+    cut = [
+        replace(s, counts=s.counts[:bins], expected={n: v[:bins] for n, v in s.expected.items()})
+        for s in stretches
+    ]
+    return cut, min(memory, bins - 1)
 
 
 def stability_report(contract: Contract) -> list[str]:

@@ -88,5 +88,4 @@ def lyapunov_spectrum(
         q, r = torch.linalg.qr(q)
         if t >= warm_up:
             logs += r.diagonal(dim1=-2, dim2=-1).abs().log().double()
-    exponents = (logs / (steps - warm_up)).sort(dim=1, descending=True).values
-    return Spectrum(exponents.cpu().numpy(), period_s)
+    return Spectrum.ordered((logs / (steps - warm_up)).cpu().numpy(), period_s)

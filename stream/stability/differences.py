@@ -60,10 +60,10 @@ class Tangent:
         return Tangent(self.part, self.size, q, np.zeros(q.shape[1]))
 
     def exponents(self, steps: int) -> NDArray[np.float64]:
-        """Return (k,) exponents in nats a step, the largest first."""
+        """Return (k,) exponents in nats a step."""
         if self.forgotten is not None:
             return np.full(len(self.logs), -np.inf)
-        return np.sort(self.logs / steps)[::-1]
+        return self.logs / steps
 
     def moved(self, state: Values, column: int, sign: int) -> Values:
         """Return the part's tensors, moved along a direction."""
@@ -175,6 +175,6 @@ def model_spectrum(
         tangents = {i: tangent.again(k) for i, tangent in tangents.items()}
         follow(step, parts, tangents, sequence, warm_up)
         found = [tangent.exponents(len(sequence) - warm_up) for tangent in tangents.values()]
-        together = np.concatenate([*found, np.full(k, -np.inf)])
-        rows.append(np.sort(together)[::-1][:k])
-    return Spectrum(np.array(rows), step.port.period_s)
+        rows.append(np.concatenate([*found, np.full(k, -np.inf)]))
+    every = Spectrum.ordered(np.array(rows), step.port.period_s)
+    return Spectrum(every.exponents[:, :k], every.period_s)

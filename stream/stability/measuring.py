@@ -143,7 +143,9 @@ def _spectra(
             follow(step, parts, tangents, sequence, effort.warm_up)
             for i, tangent in tangents.items():
                 rows[i].append(tangent.exponents(effort.steps))
-        spectra[drive] = {i: Spectrum(np.array(rows[i]), step.port.period_s) for i in lasting}
+        spectra[drive] = {
+            i: Spectrum.ordered(np.array(rows[i]), step.port.period_s) for i in lasting
+        }
     return spectra
 
 
@@ -151,9 +153,8 @@ def _together(spectra: Sequence[Spectrum], period_s: float | None, k: int) -> Sp
     """Return the largest exponents of all parts."""
     if not spectra:
         return None
-    every = np.concatenate([s.exponents for s in spectra], axis=1)
-    order = np.argsort(-every.mean(axis=0), kind="stable")[:k]
-    return Spectrum(every[:, order], period_s)
+    every = Spectrum.ordered(np.concatenate([s.exponents for s in spectra], axis=1))
+    return Spectrum(every.exponents[:, :k], period_s)
 
 
 def _forgotten(

@@ -28,6 +28,16 @@ class Spectrum:
     exponents: NDArray[np.float64]
     period_s: float | None = None
 
+    @classmethod
+    def ordered(cls, exponents: NDArray[np.float64], period_s: float | None = None) -> Spectrum:
+        """Return the spectrum of exponents (sequences, k) in any order of columns.
+
+        Columns are ordered by their means: to order each sequence would part what is equal.
+        """
+        with np.errstate(invalid="ignore"):
+            order = np.argsort(-exponents.mean(axis=0), kind="stable")
+        return cls(exponents[:, order], period_s)
+
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean over sequences, (k,) nats a step."""
