@@ -157,4 +157,6 @@ def _time(steps: float, period_s: float | None) -> str:
     count = f"{steps:.0f} steps" if steps >= 10 else f"{steps:.1f} steps"
     if float(steps).is_integer():
         count = f"{int(steps)} step" + "s" * (int(steps) != 1)
-    return count if period_s is None else f"{count} ({format_seconds(steps * period_s)})"
+    if period_s is None:
+        return count
+    return f"{count} ({format_seconds(float(f'{steps * period_s:.3g}'))})"

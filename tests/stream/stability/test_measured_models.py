@@ -88,7 +88,7 @@ def test_an_average_fades_at_its_rate_whatever_is_fed() -> None:
     assert found.window_steps is None
     lines = stability_lines(found)
     assert lines["driven by"] == "the same whatever is fed: it is fixed by construction"
-    assert lines["memory"].startswith("fades by e in 9.5 steps (189.8")
+    assert lines["memory"].startswith("fades by e in 9.5 steps (190 ms)")
 
 
 @pytest.mark.parametrize("rows", [1, 5, 90])
