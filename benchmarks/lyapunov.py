@@ -86,7 +86,7 @@ def run(
     if only is not None and only not in PARTS:
         raise ConfigError(f"--only: there is no part '{only}'; there are {', '.join(PARTS)}.")
     torch.set_num_threads(1)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=150)
     parts = {
         "answers": lambda: _answers(short),
         "cost": lambda: _cost(short),
@@ -374,7 +374,8 @@ def _show(rows: list[Row], console: Console) -> None:
         keys = list(dict.fromkeys(key for row in chosen for key in row if key != "part"))
         table = Table(title=part, box=None, title_justify="left")
         for key in keys:
-            table.add_column(key.replace("_", " "), justify="left" if key == "what" else "right")
+            side: Any = "left" if key in ("what", "memory") else "right"
+            table.add_column(key.replace("_", " "), justify=side, no_wrap=key == "what")
         for row in chosen:
             table.add_row(*(_text(row.get(key)) for key in keys))
         console.print(table)
