@@ -46,7 +46,7 @@ def export(
         int, typer.Option(min=0, help="Frames by which a piano network answers late: 0, 1, 2, 4.")
     ] = 0,
     allow_unstable: Annotated[
-        bool, typer.Option("--allow-unstable", help="Write a model that forgets nothing, too.")
+        bool, typer.Option("--allow-unstable", help="Write an unstable model, too.")
     ] = False,
 ) -> None:
     """Write the model file of a trained network, if it does exactly what the network does.

@@ -115,6 +115,10 @@ def stability_lines(found: Stability) -> dict[str, str]:
         lines["after a restart"] = (
             f"outputs are within 1 % after {_time(found.settles_steps, found.period_s)}"
         )
+    elif found.parts:
+        lines["after a restart"] = (
+            f"some output is not yet within 1 % after {_time(found.steps, found.period_s)}"
+        )
     if found.not_covered:
         lines["not covered"] = f"{', '.join(found.not_covered)}, integers that remember input"
     return lines
