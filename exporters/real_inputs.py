@@ -28,12 +28,13 @@ def real_inputs(contract: Contract, data: Sequence[Path]) -> Inputs:
     RecordingError
         The recording cannot be read or binned like this.
     """
-    (port,) = contract.inputs
+    port = contract.inputs[0]
     wanted = {"counts": 1, "skeleton": 2, "strip": 0}
-    if port.kind not in wanted:
+    if port.kind not in wanted or len(contract.inputs) > 1:
+        taken = " and ".join(p.kind for p in contract.inputs)
         raise ConfigError(
-            f"{contract.name} takes {port.kind}, for which there is no real input to measure with;"
-            f" there is for {', '.join(wanted)}."
+            f"{contract.name} takes {taken}, for which there is no real input to measure with;"
+            f" there is for {' or '.join(wanted)} alone."
         )
     if len(data) != wanted[port.kind]:
         raise ConfigError(

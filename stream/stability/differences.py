@@ -31,39 +31,51 @@ class Tangent:
     ----------
     part
         Of the state; n numbers.
-    size
-        Length of a difference.
+    scale
+        Size (root mean square) of the part at least; differences are taken relative to it, or to
+        the size that the part has by then.
     q
         (n, k) orthonormal directions.
     logs
         (k,) logarithms of how they grew since they are counted.
     forgotten
         Step (from 1) by which every direction was exactly zero, or None.
+    exploded
+        Whether the state went out of the range of numbers.
     """
 
     part: Part
-    size: float
+    scale: float
     q: NDArray[np.float64]
     logs: NDArray[np.float64]
     forgotten: int | None = None
+    exploded: bool = False
+    _size: float = 0.0
 
     @classmethod
     def random(cls, part: Part, size: int, k: int, scale: float) -> Tangent:
         """Return k random directions in a part with so many numbers, of that scale."""
         random = np.random.default_rng(_SEED).standard_normal((size, min(k, size)))
-        step = _RELATIVE_STEP * scale * min(math.sqrt(size), _WIDEST)
-        return cls(part, step, np.linalg.qr(random)[0], np.zeros(min(k, size)))
+        return cls(part, scale, np.linalg.qr(random)[0], np.zeros(min(k, size)))
 
     def again(self, k: int) -> Tangent:
         """Return its first k directions, to be followed along another sequence."""
         q = self.q[:, :k]
-        return Tangent(self.part, self.size, q, np.zeros(q.shape[1]))
+        return Tangent(self.part, self.scale, q, np.zeros(q.shape[1]))
 
     def exponents(self, steps: int) -> NDArray[np.float64]:
         """Return (k,) exponents in nats a step."""
+        if self.exploded:
+            return np.full(len(self.logs), np.inf)
         if self.forgotten is not None:
             return np.full(len(self.logs), -np.inf)
         return self.logs / steps
+
+    def adapt(self, state: Values) -> None:
+        """Choose the length of differences from this state on."""
+        whole = self.flat(state)
+        now = math.sqrt(float(np.mean(whole**2)))
+        self._size = _RELATIVE_STEP * max(self.scale, now) * min(math.sqrt(len(whole)), _WIDEST)
 
     def moved(self, state: Values, column: int, sign: int) -> Values:
         """Return the part's tensors, moved along a direction."""
@@ -72,7 +84,7 @@ class Tangent:
         for name in self.part.names:
             old = state[name]
             way = self.q[at : at + old.size, column].reshape(old.shape)
-            found[name] = (old + sign * self.size * way).astype(old.dtype)
+            found[name] = (old + sign * self._size * way).astype(old.dtype)
             at += old.size
         return found
 
@@ -83,10 +95,13 @@ class Tangent:
 
     def follow(self, images: NDArray[np.float64], step: int, *, counted: bool) -> None:
         """Go on with the images (n, k) of the directions."""
+        if not np.isfinite(images).all():
+            self.exploded = True
+            return
         if not images.any():
             self.forgotten = step
             return
-        self.q, r = np.linalg.qr(images / (2 * self.size))
+        self.q, r = np.linalg.qr(images / (2 * self._size))
         if counted:
             with np.errstate(divide="ignore"):
                 self.logs += np.log(np.abs(np.diag(r)))
@@ -129,7 +144,11 @@ def follow(
     groups = parts.together(list(tangents))
     for t, x in enumerate(inputs[settled:], 1):
         for group in groups:
-            active = [tangents[i] for i in group if tangents[i].forgotten is None]
+            active = [
+                tangents[i]
+                for i in group
+                if tangents[i].forgotten is None and not tangents[i].exploded
+            ]
             if active:
                 _push(step, active, state, x, t, counted=settled + t > warm_up)
         state = step.states_of(step(state, x))
@@ -146,6 +165,8 @@ def _push(
 ) -> None:
     """Move all directions of parts that do not feed each other through one step."""
     images: list[list[NDArray[np.float64]]] = [[] for _ in tangents]
+    for tangent in tangents:
+        tangent.adapt(state)
     for column in range(max(tangent.q.shape[1] for tangent in tangents)):
         ends = []
         for sign in (1, -1):
@@ -155,7 +176,8 @@ def _push(
             ends.append(step(moved, x))
         for tangent, columns in zip(tangents, images, strict=True):
             if column < tangent.q.shape[1]:
-                columns.append(tangent.flat(ends[0]) - tangent.flat(ends[1]))
+                with np.errstate(invalid="ignore"):  # What exploded is found in `follow`.
+                    columns.append(tangent.flat(ends[0]) - tangent.flat(ends[1]))
     for tangent, columns in zip(tangents, images, strict=True):
         tangent.follow(np.stack(columns, axis=1), t, counted=counted)
 

@@ -200,6 +200,8 @@ def _settles(step: ModelStep, real: Inputs, warm_up: int) -> int | None:
             )
             gaps.append(np.abs(values - others))
             course.append(values)
+        if not np.isfinite(gaps).all():
+            return None
         spread = np.array(course).std(axis=0)
         spread = np.maximum(spread, max(0.1 * float(spread.mean()), 1e-9))
         off = (np.array(gaps) > _WITHIN * spread).any(axis=1)
@@ -211,5 +213,5 @@ def _settles(step: ModelStep, real: Inputs, warm_up: int) -> int | None:
 
 
 def _number(value: float) -> float:
-    """Return a float that JSON has: what is forgotten at once is -100 nats a step here."""
-    return max(float(value), -100.0)
+    """Return a float that JSON has: what is forgotten at once is -100, what explodes is 100."""
+    return min(max(float(value), -100.0), 100.0)

@@ -131,6 +131,18 @@ def test_a_network_of_high_gain_is_unstable_and_one_of_low_gain_settles() -> Non
     assert quiet.by_drive.keys() == {"real", "noise", "zeros", "twice"}
 
 
+@pytest.mark.parametrize(("growth", "exponent"), [(1.5, math.log(1.5)), (6.0, 100.0)])
+def test_what_explodes_is_unstable_even_beyond_the_range_of_numbers(
+    growth: float, exponent: float
+) -> None:
+    graph = Graph("exploding")
+    x = with_average(graph, graph.input("counts", (N,)), growth)
+    found = measured(given_out(graph, graph.op("Tanh", x)))
+    assert not found.stable
+    assert found.window_steps is None
+    assert found.largest_exponent == pytest.approx(exponent, abs=1e-3)
+
+
 def test_a_model_that_only_counts_is_driven_by_a_clock_and_remembers_nothing() -> None:
     graph = Graph("clock")
     x = graph.input("counts", (N,))
