@@ -33,6 +33,7 @@ from models.sesar.network import (
 )
 from models.sesar.trained import Card, Committee
 from stream.model_file import Contract, Port, Score
+from stream.stability.measuring import Effort
 
 Array = NDArray[np.float64]
 _MEMORY_TICKS = 60
@@ -61,7 +62,7 @@ def sesar_step(committee: Committee) -> StepGraph:
 
 def export_sesar(
     committee: Committee, card: Card, sha256: str, streams: NDArray[np.float32], path: Path,
-    *, allow_unstable: bool = False,
+    *, allow_unstable: bool = False, effort: Effort | None = None,
 ) -> Contract:  # fmt: skip
     """Write the model file of a committee, once it is verified on poses.
 
@@ -78,6 +79,8 @@ def export_sesar(
         Of the new file; an old one stays as it is unless all goes well.
     allow_unstable
         Write an unstable network too; see `exporters.stability`.
+    effort
+        With which stability is measured, if not the usual.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def export_sesar(
     step = sesar_step(committee)
     contract = _contract(step, card, sha256)
     contract = with_stability(
-        step, contract, np.concatenate(streams), allow_unstable=allow_unstable
+        step, contract, np.concatenate(streams), allow_unstable=allow_unstable, effort=effort
     )
     memory = min(_MEMORY_TICKS, streams.shape[1] - 1)
     contract = verify(step, contract, *comparable(stretches, memory, contract))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # Measuring needs no onnx.
 EFFORT = Effort()
 OF_PICTURES = Effort(steps=150, directions=4)
 """For models whose step takes milliseconds."""
+QUICK = Effort(sequences=2, steps=100, warm_up=30, directions=2)
+"""For those who wait: what a session of labelling trains."""
 _ROUNDING_TO_TOLERANCE = math.log(100)
 
 
@@ -32,7 +34,12 @@ def effort_for(contract: Contract) -> Effort:
 
 
 def with_stability(
-    step: StepGraph, contract: Contract, inputs: Inputs, *, allow_unstable: bool = False
+    step: StepGraph,
+    contract: Contract,
+    inputs: Inputs,
+    *,
+    allow_unstable: bool = False,
+    effort: Effort | None = None,
 ) -> Contract:
     """Return the contract with how its model forgets, measured on the graph that will be written.
 
@@ -44,13 +51,16 @@ def with_stability(
         (steps, ...) real ones; see `stream.stability.measuring.measure`.
     allow_unstable
         Go on with an unstable model, and say so in the contract.
+    effort
+        Other than that of `effort_for`.
 
     Raises
     ------
     ModelError
         The model is unstable.
     """
-    found = measure(step.model.SerializeToString(), contract, inputs, effort_for(contract))
+    effort = effort or effort_for(contract)
+    found = measure(step.model.SerializeToString(), contract, inputs, effort)
     if found is not None and not found.stable:
         if not allow_unstable:
             driven = ", ".join(f"{name} {value:+.3f}" for name, value in found.by_drive.items())

@@ -54,7 +54,7 @@ def lyapunov_spectrum(
     Returns
     -------
     Spectrum
-        In nats a step.
+        In nats a step; NaN if the state went out of the range of numbers.
 
     Raises
     ------

@@ -68,7 +68,7 @@ def of_many_starts(step: Step, starts: torch.Tensor, steps: int, **settings: Any
 
 
 def test_the_henon_map_has_its_exponents() -> None:
-    found = of_many_starts(henon, 0.1 * normal(500, 2), 300, warm_up=50)
+    found = of_many_starts(henon, 0.03 * normal(500, 2), 300, warm_up=50)
     np.testing.assert_allclose(found.mean, HENON, atol=1e-3)
     assert found.mean.sum() == pytest.approx(math.log(0.3), abs=1e-9)
 
