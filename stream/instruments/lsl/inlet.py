@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from stream.errors import ConfigError
+from stream.errors import ConfigError, InnervateError
 from stream.instruments.lsl.irregular import Spikes
 from stream.instruments.lsl.library import LslClock, load_pylsl
 from stream.instruments.lsl.reader import Pulled, Reader
@@ -157,7 +157,18 @@ class LslIn(Source[LslInSettings]):
         return min(self._release_ns, self._told_ns) if self._spikes is not None else self._told_ns
 
     def tick(self) -> Iterable[Packet]:
-        """Send what has come."""
+        """Send what has come.
+
+        Raises
+        ------
+        InnervateError
+            liblsl has failed in a way that is no loss of the stream.
+        """
+        if (failure := self._reader.failure) is not None:
+            raise InnervateError(
+                f"reading the LSL stream with {self._wanted()} failed"
+                f" ({type(failure).__name__}: {failure})."
+            ) from failure
         packets: list[Packet] = []
         for pulled in self._reader.arrivals.take():
             packets += self._read(pulled)

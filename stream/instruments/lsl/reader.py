@@ -81,6 +81,8 @@ class Reader:
         Since when the stream has been away; None while it is there. When it was last connected.
     outages, refused
         How often it was lost, and how often what came back was refused.
+    failure
+        What has ended the thread, if anything has.
     correction_s
         By how much the sender's clock is behind LSL's clock of this host.
     """
@@ -90,6 +92,7 @@ class Reader:
         self.overrun = 0
         self.lost_ns: int | None = None
         self.found_ns = 0
+        self.failure: Exception | None = None
         self.outages = 0
         self.refused = 0
         self.correction_s = 0.0
@@ -144,7 +147,7 @@ class Reader:
         try:
             inlet.open_stream(_OPEN_S)
             self._correct(inlet, info.hostname())
-        except (self._pylsl.LostError, self._pylsl.TimeoutError) as error:
+        except (self._pylsl.util.LostError, self._pylsl.util.TimeoutError) as error:
             raise ConfigError(f"{introduce(info)} cannot be opened ({error}).") from None
         inlet.flush()
         self._inlet, self._uid, self._host = inlet, info.uid(), info.hostname()
@@ -155,7 +158,7 @@ class Reader:
         known = host == self._host
         try:
             correction_s = inlet.time_correction(0.0 if known else _CORRECTION_S)
-        except self._pylsl.TimeoutError:
+        except self._pylsl.util.TimeoutError:
             if known:
                 return
             raise
@@ -164,6 +167,12 @@ class Reader:
         self._clock.measure()
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:
+            self.failure = error
+
+    def _follow(self) -> None:
         connection = 0
         while not self._stop.is_set():
             self._read(connection)
@@ -204,7 +213,7 @@ class Reader:
                 if arrived_ns / 1e9 - corrected_s > 1.0:
                     corrected_s = arrived_ns / 1e9
                     self._correct(inlet, self._host)
-            except self._pylsl.LostError:
+            except self._pylsl.util.LostError:
                 return
 
     def _find(self) -> bool:

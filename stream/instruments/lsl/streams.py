@@ -175,12 +175,13 @@ def describe(inlet: Any) -> Layout:
     ConfigError
         The sender does not answer, or gives no sensible description.
     """
-    import pylsl
+    from pylsl.util import LostError
+    from pylsl.util import TimeoutError as LslTimeoutError
 
     try:
         info = inlet.info(_DESCRIPTION_S)
         layout = layout_of(info)
-    except (pylsl.LostError, pylsl.TimeoutError, RuntimeError, UnicodeDecodeError) as error:
+    except (LostError, LslTimeoutError, RuntimeError) as error:
         raise ConfigError(
             f"the sender of an LSL stream does not describe it ({error or type(error).__name__});"
             " is a firewall between here and there?"

@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-# Streams of these tests stay on this machine and are seen by nobody else. liblsl reads it once, when
-# it is first used, and what is started here inherits it.
+# Streams of these tests stay on this machine and are seen by nobody else. liblsl reads this once,
+# when it is first used, and what is started here inherits it. On one machine a question reaches only
+# the stream that was offered last, unless this machine is asked as a known peer as well.
 _FOLDER = Path(tempfile.mkdtemp(prefix="innervate-lsl-"))
 atexit.register(shutil.rmtree, _FOLDER, True)
 (_FOLDER / "lsl_api.cfg").write_text(
-    f"[multicast]\nResolveScope = machine\n[lab]\nSessionID = {uuid.uuid4().hex}\n[log]\nlevel = -3\n"
+    "[multicast]\nResolveScope = machine\n"
+    f"[lab]\nKnownPeers = {{127.0.0.1}}\nSessionID = {uuid.uuid4().hex}\n"
+    "[log]\nlevel = -3\n"
 )
 os.environ["LSLAPICFG"] = str(_FOLDER / "lsl_api.cfg")
 
@@ -61,7 +64,7 @@ class Sender:
 
 @pytest.fixture(autouse=True)
 def _answer_quickly(monkeypatch):
-    """On one machine all streams answer at once, so that a fifth of a second tells which there are."""
+    """On one machine all streams answer at once: a fifth of a second tells which there are."""
     monkeypatch.setattr("stream.instruments.lsl.streams._SETTLED_S", 0.2)
 
 
