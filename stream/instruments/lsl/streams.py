@@ -19,7 +19,9 @@ _CHANNELS = 65_536
 _FORMATS = (
     "undefined", "float32", "double64", "string", "int32", "int16", "int8", "int64",
 )  # fmt: skip
-_MICROVOLTS = frozenset({"uv", "µv", "μv", "microvolt", "microvolts"})
+# MNE writes powers of ten of what the type of a channel is measured in.
+_MICROVOLTS = frozenset({"uv", "µv", "μv", "microvolt", "microvolts", "-6"})
+_NO_UNIT = frozenset({"none", "0"})
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +161,7 @@ def layout_of(info: Any) -> Layout:
         rate_hz=info.nominal_srate(),
         format=_FORMATS[info.channel_format()],
         labels=labels or tuple(f"ch{k + 1}" for k in range(channels)),
-        unit="uV" if unit.lower() in _MICROVOLTS else unit,
+        unit=_unit(unit),
         units=tuple(
             (f"{u.child_value('channel')}-{u.child_value('number')}", u.child_value("label"))
             for u in _children(info.desc().child("units"), "unit")
@@ -189,6 +191,12 @@ def describe(inlet: Any) -> Layout:
     if not (0 < layout.channels <= _CHANNELS and 0 <= layout.rate_hz <= 1e6):
         raise ConfigError(f"{introduce(info)} is no stream that can be read.")
     return layout
+
+
+def _unit(text: str) -> str:
+    if text.lower() in _MICROVOLTS:
+        return "uV"
+    return "" if text.lower() in _NO_UNIT else text
 
 
 def _children(parent: Any, name: str) -> list[Any]:
