@@ -217,16 +217,18 @@ class Reader:
         return layout
 
     def _correct(self, inlet: Any, host: str) -> None:
-        # The first measurement takes half a second, and is spared a sender that was known before.
-        known = host == self._host
+        # The first measurement takes half a second. It is not waited for where it will be none, on
+        # this host, or what it was before.
+        here = host == socket.gethostname()
+        waited = not here and host != self._host
         try:
-            correction_s = inlet.time_correction(0.0 if known else _CORRECTION_S)
+            correction_s = inlet.time_correction(_CORRECTION_S if waited else 0.0)
         except self._pylsl.util.TimeoutError:
-            if known:
-                return
-            raise
-        same = host == socket.gethostname() and abs(correction_s) < _SAME_CLOCK_S
-        self.correction_s = 0.0 if same else correction_s
+            if waited:
+                raise
+            return
+        # Machines may share a name, but hardly the time since they were started.
+        self.correction_s = 0.0 if here and abs(correction_s) < _SAME_CLOCK_S else correction_s
         self._clock.measure()
 
     def _find(self) -> bool:

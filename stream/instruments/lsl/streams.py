@@ -12,7 +12,7 @@ from stream.errors import ConfigError
 
 _LOOKED_S = 5.0
 _PAUSE_S = 0.02
-_SETTLED_S = 0.5
+_SETTLED_S = 1.0
 _DESCRIPTION_S = 5.0
 _SHOWN = 20
 _CHANNELS = 65_536
@@ -96,8 +96,8 @@ def find(pylsl: Any, wanted: Wanted) -> Any:
         if found and settled:
             return only(found, wanted)
         if found:
-            # Another of the same name may take a moment longer to answer.
-            settled, end_s = True, time.monotonic() + 10 * _SETTLED_S
+            # Another of the same name may answer later: known peers are asked half a second on.
+            settled, end_s = True, time.monotonic() + _SETTLED_S + 1.0
             time.sleep(_SETTLED_S)
     there = "no stream at all"
     if seen:

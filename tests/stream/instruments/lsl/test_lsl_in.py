@@ -162,7 +162,8 @@ def test_a_wrong_name_is_answered_with_the_streams_that_there_are(probe, spikes,
     assert "'sorter'" in str(error.value)
 
 
-def test_two_streams_of_one_name_are_both_named_and_told_apart_by_source_id(sender):
+def test_two_streams_of_one_name_are_both_named_and_told_apart_by_source_id(sender, monkeypatch):
+    monkeypatch.undo()
     one, two = (sender(name="twin", rate=10, source_id=f"twin-{k}") for k in (1, 2))
     with pytest.raises(ConfigError, match="2 LSL streams have name 'twin'") as error:
         outputs(name="twin")
