@@ -36,7 +36,7 @@ _PATIENCE_S = 60.0
 
 def run(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, taken in turn.")] = 5,
+    rounds: Annotated[int, typer.Option(min=0, help="Rounds of each, taken in turn.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of a round.")] = 10.0,
     outages: Annotated[int, typer.Option(min=0, help="How often the sender is killed.")] = 20,
     away: Annotated[float, typer.Option(help="Seconds for which it stays away.")] = 10.0,
@@ -69,7 +69,7 @@ def run(
                 for way, measure in ways.items():
                     status.update(f"{way}, round {number + 1} of {rounds}")
                     taken[way].append(measure()[round(_WARM_UP_S * RATE_HZ) :])
-            rows = [_row(way, taken) for way in ways]
+            rows = [_row(way, taken) for way in ways] if rounds else []
             if outages:
                 status.update(f"{outages} outages of {away:g} s")
                 rows += bench.unplug(outages, away)

@@ -110,13 +110,16 @@ class Reader:
         self._resolver: Any = None
         self._inlet: Any = None
         self.layout = self._open(info)
-        self._buffer: NDArray[Any] | None = None
+        # Where liblsl writes numbers to; of text it makes arrays itself.
+        self._row: NDArray[Any] | None = None
+        self._rest: NDArray[Any] | None = None
         self._at_once = _AT_ONCE
         if self.layout.format != "string":
             dtype = np.dtype({"double64": "float64"}.get(self.layout.format, self.layout.format))
             row_bytes = self.layout.channels * dtype.itemsize
             self._at_once = max(1, min(_AT_ONCE, _AT_ONCE_BYTES // row_bytes))
-            self._buffer = np.empty((self._at_once, self.layout.channels), dtype)
+            self._row = np.empty((1, self.layout.channels), dtype)
+            self._rest = np.empty((self._at_once, self.layout.channels), dtype)
 
     def start(self, threaded: bool) -> None:
         """Forget what has come so far; with `threaded`, fill `arrivals` from now on."""
@@ -140,28 +143,36 @@ class Reader:
         if self.lost_ns is not None:
             return None
         try:
-            values, stamps_s = self._inlet.pull_chunk(
-                timeout_s, self._at_once, dest_obj=self._buffer, min_samples=1, as_numpy=True
-            )
+            # Before the wait, so that no sample waits for it.
+            if time.monotonic_ns() - self._corrected_ns > _CORRECT_NS:
+                self._corrected_ns = time.monotonic_ns()
+                self._correct(self._inlet, self._host)
+            values, stamps_s = self._take(timeout_s)
             now_ns = time.monotonic_ns()
             pulled = None
             if len(stamps_s):
-                # The buffer is written again at once.
-                kept = values if self._buffer is None else values.copy()
                 if self.correction_s:
                     stamps_s = stamps_s + self.correction_s
-                pulled = Pulled(kept, stamps_s, now_ns, self.outages)
+                pulled = Pulled(values, stamps_s, now_ns, self.outages)
                 self._heard_ns, self._resolver = now_ns, None
             elif now_ns - self._heard_ns > _SILENT_NS and self._replaced():
                 self._lose()
                 return None
-            if now_ns - self._corrected_ns > _CORRECT_NS:
-                self._corrected_ns = now_ns
-                self._correct(self._inlet, self._host)
         except self._pylsl.util.LostError:
             self._lose()
             return None
         return pulled
+
+    def _take(self, timeout_s: float) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the first sample that comes, and what else is there then."""
+        # `min_samples` of pylsl does the same, but always asks twice.
+        inlet, row = self._inlet, self._row
+        values, stamps_s = inlet.pull_chunk(timeout_s, 1, dest_obj=row, as_numpy=True)
+        if len(stamps_s) and inlet.samples_available():
+            rest, later_s = inlet.pull_chunk(0.0, self._at_once, dest_obj=self._rest, as_numpy=True)
+            return np.concatenate((values, rest)), np.concatenate((stamps_s, later_s))
+        # What is pulled next would be written over it.
+        return values.copy(), stamps_s
 
     def _begin(self, work: Callable[[], object]) -> None:
         def run() -> None:
@@ -229,7 +240,8 @@ class Reader:
             return
         # Machines may share a name, but hardly the time since they were started.
         self.correction_s = 0.0 if here and abs(correction_s) < _SAME_CLOCK_S else correction_s
-        self._clock.measure()
+        if self._clock.offset_ns:
+            self._clock.measure()
 
     def _find(self) -> bool:
         """Look for the stream until it is connected again, or the run ends."""

@@ -37,7 +37,7 @@ def calm(rate_hz, jitter_ns=0, seconds=1.2, seed=0):
     return samples, len(k)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     rate_hz=st.sampled_from([50.0, 512.0, 1000.0, 30_000.0, 24_414.0625]),
     holes=st.lists(st.integers(1, 20_000), max_size=5),
@@ -110,6 +110,7 @@ def test_stamps_that_lie_ahead_do_not_make_data_younger_than_their_arrival():
     assert stretch.t_ns == START_NS
 
 
+@settings(deadline=None)
 @given(
     times=st.lists(st.integers(0, 300), min_size=1, max_size=60),
     chunk=st.integers(1, 9),
