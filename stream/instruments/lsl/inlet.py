@@ -95,7 +95,7 @@ class LslIn(Source[LslInSettings]):
             pylsl is not installed.
         """
         pylsl = load_pylsl()
-        info = find(pylsl, self._wanted())
+        info = find(pylsl, self._wanted(), settle=True)
         layout = describe(pylsl.StreamInlet(info, recover=False))
         about: dict[str, Any] = {
             "lsl": {
@@ -123,7 +123,9 @@ class LslIn(Source[LslInSettings]):
         super().open(context)
         pylsl = load_pylsl()
         self._clock = LslClock(pylsl.local_clock)
-        self._reader = Reader(pylsl, find(pylsl, self._wanted()), self._clock)
+        # That there is but one was seen when the pipeline was checked.
+        info = find(pylsl, self._wanted(), settle=False)
+        self._reader = Reader(pylsl, info, self._clock)
         layout = self._reader.layout
         assert layout is not None
         self._layout = layout

@@ -78,8 +78,10 @@ class Layout:
         return f"{self.channels} channels of {self.format} at {rate}"
 
 
-def find(pylsl: Any, wanted: Wanted) -> Any:
+def find(pylsl: Any, wanted: Wanted, *, settle: bool) -> Any:
     """Look for a stream for up to 5 s and return its short description (`pylsl.StreamInfo`).
+
+    With `settle`, others of the same name have a second to answer as well.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def find(pylsl: Any, wanted: Wanted) -> Any:
         time.sleep(_PAUSE_S)
         seen = distinct(resolver.results())
         found = [info for info in seen if wanted.matches(info)]
-        if found and settled:
+        if found and (settled or not settle):
             return only(found, wanted)
         if found:
             # Another of the same name may answer later: known peers are asked half a second on.

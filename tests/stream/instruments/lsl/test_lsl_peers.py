@@ -186,13 +186,13 @@ def through(sent, mne, tmp_path_factory):
     folder = tmp_path_factory.mktemp("through")
     (folder / "through.yaml").write_text(PIPELINE)
     mne.answer("playing", "player")
-    mne.order(do="view", name="through.eeg", samples=300)
+    mne.order(do="view", name="through.eeg", samples=200)
     with pytest.MonkeyPatch.context() as patch:
         path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
         patch.setenv("PYTHONPATH", path)
         patch.syspath_prepend(str(HERE))
         report = run_plan(
-            load_pipeline(folder / "through.yaml"), duration_s=3.5, run_dir=folder / "run"
+            load_pipeline(folder / "through.yaml"), duration_s=3.0, run_dir=folder / "run"
         )
     kept = json.loads((folder / "kept.json").read_text())
     return report, mne.answer("saw", "through.eeg"), kept
@@ -226,7 +226,7 @@ def test_every_sample_of_the_player_comes_out_again_once_with_its_time(through):
 def test_annotations_of_the_player_come_as_markers(through):
     _, _, kept = through
     labels = [label for _, _, _, label in kept["events"]]
-    assert 3 <= len(labels) <= 5
+    assert 2 <= len(labels) <= 4
     first = float(labels[0].removeprefix("event "))
     assert labels == [f"event {first + k:g}" for k in range(len(labels))]
     times_ns = np.array([t for t, *_ in kept["events"]])
