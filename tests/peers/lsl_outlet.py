@@ -48,6 +48,7 @@ def main() -> None:
     print("ready", flush=True)
     if not rate:
         threading.Event().wait()
+    rate = s.get("real_rate", rate)
     base, shift, value, skip = s["base_s"], 0.0, None, 0
     k = int((pylsl.local_clock() - base) * rate) + 1
     while True:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stream.errors import ConfigError
+from stream.errors import ConfigError, InnervateError
 from stream.instruments.lsl.inlet import LslIn, LslInSettings
 
 RATE = 500
@@ -181,3 +181,21 @@ def test_a_kind_that_the_stream_cannot_be_is_refused(probe, spikes):
         outputs(name="sorter")
     with pytest.raises(ValueError, match="set name, type or source_id"):
         LslInSettings()
+
+
+def test_a_failure_inside_of_liblsl_ends_in_a_sentence(markers, listen):
+    source = listen(name="events")
+    source.node._reader.failure = RuntimeError("an unknown error has occurred")
+    with pytest.raises(InnervateError, match="reading the LSL stream with name 'events' failed"):
+        source.node.tick()
+
+
+def test_a_rate_that_is_not_as_stated_is_noted_once(sender, listen, monkeypatch, caplog):
+    monkeypatch.setattr("stream.instruments.lsl.inlet._MEASURED_NS", 300_000_000)
+    liar = sender(name="liar", rate=100, real_rate=200)
+    source = listen(name="liar")
+    source.until(lambda _: source.context.counters.notes.get("stated_hz") == 100)
+    source.more(100)
+    assert caplog.text.count("samples a second, not 100 Hz") == 1
+    assert not any(p.gap for p in source.packets)
+    liar.kill()

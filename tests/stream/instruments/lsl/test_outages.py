@@ -59,7 +59,7 @@ def test_spikes_held_back_are_sent_on_and_silence_is_not_claimed_while_the_sende
     source.more(1)
     now_ns = round(sorter.order(send=[[0.0, [5, 1]]]) * 1e9)
     # Held for half a second, in which the sender goes.
-    source.until(lambda _: source.node._spikes._times)
+    source.until(lambda _: source.node._spikes._spikes._times)
     sorter.kill()
     source.until(lambda _: source.node._reader.lost_ns is not None)
     known_ns = source.packets[-1].source_end_ns
