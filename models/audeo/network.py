@@ -147,10 +147,10 @@ class PianoNetwork(nn.Module):
     def keys(self, trunk: Tensor, left: int) -> Tensor:
         """Return features (N, keys, F) of the keys of `keys_within` from those along the strip."""
         keys = keys_within(left, trunk.shape[-1] // PER_WHITE)
-        centres = torch.from_numpy(CENTRES_U[keys] - left)
+        centres = torch.from_numpy(CENTRES_U[keys] - left).to(trunk.device)
         at = [_sample(trunk, (centres + s) * PER_WHITE - 0.5) for s in TAPS]
         beside = torch.cat(at, dim=1).transpose(1, 2)
-        black = torch.from_numpy(IS_BLACK[keys])[:, None]
+        black = torch.from_numpy(IS_BLACK[keys])[:, None].to(trunk.device)
         return F.relu(torch.where(black, self.black(beside), self.white(beside)))
 
     def read(self, trunk: Tensor, left: int) -> Tensor:

@@ -97,6 +97,7 @@ def train_piano(
     start: Path | None = None,
     collected: Sequence[Path] = (),
     resume: bool = False,
+    device: str = "cpu",
     on_progress: Report = lambda stage, done, total, loss: None,
 ) -> Trained:
     """Train a network on renderings and write its folder.
@@ -106,9 +107,11 @@ def train_piano(
     clips
         Folder for rendered clips, which other trainings can use too.
     workers
-        Processes that render.
+        Processes that render, and then threads that draw batches.
     start
         Folder of a trained network to go on from.
+    device
+        Of torch, on which it learns.
     collected
         Sets of `innervate collect`; every other clip then comes from them.
 
@@ -156,6 +159,8 @@ def train_piano(
         recipe.training,
         lambda update, loss: on_progress("training", update, recipe.training.updates, loss),
         Checkpoint(folder / "checkpoint.pt"),
+        device=device,
+        workers=workers,
     )
     others = [load(path) for path in validation]
     level_frames(network, others)
