@@ -25,6 +25,7 @@ from models.audeo.training import (
     Light,
     TrainingSettings,
     batch_loss,
+    batches_of,
     draw_crop,
     follow_average,
 )
@@ -95,7 +96,8 @@ def calibrate(
             for _ in range(s.rendered)
         ]
         own = _own_crop(rng, video, labels, background, s.frames)
-        loss = batch_loss(student, crops, training) + batch_loss(student, [own], training)
+        loss = batch_loss(student, batches_of(crops), training)
+        loss = loss + batch_loss(student, batches_of([own]), training)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from models.audeo.dataset import Stored
 from models.audeo.network import (
     LOOK_AHEADS,
-    LUMA,
     OUTPUTS,
+    SEEN_LONG,
     PianoNetwork,
-    View,
+    channels_of,
+    follow,
     keys_within,
-    see,
+    luma_of,
 )
 from models.trained_folder import save_tensors
 from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
@@ -123,15 +123,19 @@ class Crop(NamedTuple):
     left: int
 
 
-def draw_crop(rng: Random, clip: Stored, settings: TrainingSettings) -> Crop:
-    """Draw a crop of a clip, in another light and a little displaced."""
+def draw_crop(rng: Random, clip: Stored, settings: TrainingSettings, note: int = 0) -> Crop:
+    """Draw a crop of a clip, in another light and a little displaced.
+
+    It begins with the white key `note` (0 to 6) of an octave, if the clip is wide enough.
+    """
     whites, frames = settings.crop_whites, settings.crop_frames
     total, width = len(clip.strips), clip.strips.shape[2] // PX_PER_WHITE
     stride = 2 if clip.times_s[1] - clip.times_s[0] < 0.025 and rng.random() < 0.5 else 1
     frames_needed = frames * stride
     begin = int(rng.integers(0, max(1, total - frames_needed + 1)))
     chosen = np.minimum(np.arange(begin, begin + frames_needed, stride), total - 1)
-    offset = int(rng.integers(0, width - whites + 1))
+    offsets = range(width - whites + 1)
+    offset = int(rng.choice([o for o in offsets if (clip.left + o) % 7 == note] or offsets))
     left = clip.left + offset
     columns = slice(offset * PX_PER_WHITE, (offset + whites) * PX_PER_WHITE)
     shift = rng.integers(-1, 2, 2)
@@ -170,20 +174,61 @@ def _cut(
         getattr(labels, name)[:, gone] = -1 if name == "velocity" else 0
 
 
-def loss_of(
-    logits: Tensor, labels: Sequence[Tensor], counts: Tensor, s: TrainingSettings
-) -> Tensor:
-    """Return the loss of logits (B, T, keys, look-aheads, outputs); `counts` (B, keys) weigh keys.
+class Batch(NamedTuple):
+    """Crops whose keys lie alike, as tensors with the crops along the first axis."""
 
-    `labels` are (B, T, keys) for each of the outputs.
-    """
-    onset, frame, velocity = labels
+    strips: Tensor
+    side: Tensor
+    gain: Tensor
+    gamma: Tensor
+    grey: Tensor
+    background: Tensor
+    seen: Tensor
+    onset: Tensor
+    frame: Tensor
+    velocity: Tensor
+    counts: Tensor
+    left: int
+
+
+def batches_of(crops: Sequence[Crop]) -> list[Batch]:
+    """Put crops of one size together where their keys lie alike, so that they are read at once."""
+    # The pattern of keys comes back every seven whites, but for the ends of the keyboard.
+    alike: dict[tuple[int, int], list[Crop]] = {}
+    for crop in crops:
+        alike.setdefault((crop.left % 7, len(crop.counts)), []).append(crop)
+    return [_stacked(group) for group in alike.values()]
+
+
+def _stacked(crops: Sequence[Crop]) -> Batch:
+    def stack(arrays: Iterable[Any]) -> Tensor:
+        return torch.from_numpy(np.stack(list(arrays)))
+
+    return Batch(
+        strips=stack(c.strips for c in crops),
+        side=stack(c.side for c in crops),
+        gain=stack(c.light.gain for c in crops),
+        gamma=stack(np.float32(c.light.gamma) for c in crops),
+        grey=stack(c.light.grey for c in crops),
+        background=stack(c.background for c in crops),
+        seen=stack(np.float32(c.seen) for c in crops),
+        onset=stack(c.labels.onset for c in crops),
+        frame=stack(c.labels.frame for c in crops),
+        velocity=stack(c.labels.velocity for c in crops),
+        counts=stack(c.counts.astype(np.float32) for c in crops),
+        left=crops[0].left,
+    )
+
+
+def loss_of(logits: Tensor, batch: Batch, s: TrainingSettings) -> Tensor:
+    """Return the loss of logits (B, T, keys, look-aheads, outputs) of a batch."""
+    onset, frame, velocity = batch.onset, batch.frame, batch.velocity
     total = logits.new_zeros(())
     for i, late in enumerate(LOOK_AHEADS):
         got = logits[:, late:, :, i]
         n = got.shape[1]
         # The first frames of a view have nothing to be compared with.
-        use = counts[:, None, :].expand(-1, n, -1).clone()
+        use = batch.counts[:, None, :].expand(-1, n, -1).clone()
         use[:, :3] = 0
         for j, target, weight in (
             (0, onset[:, :n], s.onset_weight), (1, frame[:, :n], s.frame_weight),
@@ -216,12 +261,12 @@ def fit(
     checkpoint: Checkpoint | None = None,
     *,
     device: str = "cpu",
-    workers: int = 1,
+    workers: int = 0,
 ) -> PianoNetwork:
     """Train on crops of clips and return the running average of the network, on the CPU.
 
-    `clips(i)` gives a clip for any i >= 0, in any of the `workers` threads that draw crops.
-    `on_progress` is told the update and its loss. `device` is one of torch's.
+    `clips(i)` gives a clip for any i >= 0; with `workers`, processes that draw crops, it must be
+    possible to pickle it. `on_progress` is told the update and its loss. `device` is torch's.
     """
     s = settings
     network = network.to(device)
@@ -250,9 +295,13 @@ def fit(
             part.load_state_dict(stored[name])
         done = stored["done"]
     updates = range(done + 1, s.updates + 1)
-    for update, crops in zip(updates, _batches(updates, clips, s, workers), strict=True):
+    draws = DataLoader(
+        _Draws(clips, s), batch_size=None, sampler=updates, num_workers=workers,
+        pin_memory=device != "cpu", prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    for update, batches in zip(updates, draws, strict=True):
         network.train()
-        loss = batch_loss(network, crops, s)
+        loss = batch_loss(network, batches, s)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
@@ -266,74 +315,68 @@ def fit(
     return average.cpu()
 
 
-def _batches(
-    updates: Iterable[int], clips: Callable[[int], Stored], s: TrainingSettings, workers: int
-) -> Iterator[list[Crop]]:
-    """Draw the crops of each update, some updates ahead."""
+class _Draws(Dataset[list[Batch]]):
+    """The crops of each update, drawn by its number."""
 
-    def draw(update: int) -> list[Crop]:
+    def __init__(self, clips: Callable[[int], Stored], settings: TrainingSettings) -> None:
+        self._clips, self._settings = clips, settings
+
+    def __getitem__(self, update: int) -> list[Batch]:
+        s = self._settings
         rng = np.random.default_rng([s.seed, update])
-        return [draw_crop(rng, clips(int(rng.integers(1 << 30))), s) for _ in range(s.batch)]
-
-    waiting: deque[Future[list[Crop]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for update in updates:
-            waiting.append(pool.submit(draw, update))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        note = int(rng.integers(7))
+        return batches_of(
+            [
+                draw_crop(rng, self._clips(int(rng.integers(1 << 30))), s, note)
+                for _ in range(s.batch)
+            ]
+        )
 
 
-def batch_loss(network: PianoNetwork, crops: Sequence[Crop], s: TrainingSettings) -> Tensor:
-    """Return the mean loss of crops of one size, computed where the network is."""
+def batch_loss(network: PianoNetwork, batches: Sequence[Batch], s: TrainingSettings) -> Tensor:
+    """Return the mean loss of crops, computed where the network is."""
     device = network.out.weight.device
-    channels = shown(crops, device)
+    here = [_moved(batch, device) for batch in batches]
+    channels = torch.cat([shown(batch) for batch in here])
     with torch.autocast(device.type, torch.bfloat16):
         hidden = network.trunk(channels.flatten(0, 1)).unflatten(0, channels.shape[:2])
-    # The pattern of keys comes back every seven whites, so that such crops can be read together.
-    alike: dict[tuple[int, int], list[int]] = {}
-    for i, crop in enumerate(crops):
-        alike.setdefault((crop.left % 7, len(crop.counts)), []).append(i)
     loss = torch.zeros((), device=device)
-    for rows in alike.values():
-        logits = network.read(hidden[rows].float(), crops[rows[0]].left)
-        labels = [_stack([getattr(crops[i].labels, n) for i in rows], device) for n in OUTPUTS]
-        counts = _stack([crops[i].counts for i in rows], device).float()
-        loss = loss + loss_of(logits, labels, counts, s) * len(rows) / len(crops)
+    sizes = [len(batch.strips) for batch in here]
+    for batch, trunk in zip(here, hidden.float().split(sizes), strict=True):
+        logits = network.read(trunk, batch.left)
+        part = loss_of(logits, batch, s)
+        loss = loss + part * len(batch.strips) / sum(sizes)
     return loss
 
 
-def shown(crops: Sequence[Crop], device: torch.device) -> Tensor:
-    """Return what a network is shown of crops of one size, (B, T, 7, 56, width)."""
-    gain = _stack([c.light.gain for c in crops], device)
-    gamma = _stack([np.float32(c.light.gamma) for c in crops], device)
-    grey = _stack([c.light.grey for c in crops], device)
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    tensors = {name: value for name, value in batch._asdict().items() if name != "left"}
+    return batch._replace(**{n: t.to(device, non_blocking=True) for n, t in tensors.items()})
+
+
+def shown(batch: Batch) -> Tensor:
+    """Return what a network is shown of crops, (B, T, 7, 56, width): as by `network.see`."""
 
     def lit(pictures: Tensor) -> Tensor:
-        each = (-1, *[1] * (pictures.ndim - 1))
-        x = pictures.float() / 255 * gain.reshape(len(crops), *[1] * (pictures.ndim - 2), 3)
-        x = torch.pow(x.clamp(0, 1), gamma.reshape(each))
-        return torch.where(grey.reshape(each), x.mean(-1, keepdim=True), x)
+        ones = [1] * (pictures.ndim - 2)
+        x = pictures.float() / 255 * batch.gain.reshape(-1, *ones, 3)
+        x = torch.pow(x.clamp(0, 1), batch.gamma.reshape(-1, *ones, 1))
+        return torch.where(batch.grey.reshape(-1, *ones, 1), x.mean(-1, keepdim=True), x)
 
-    strips = lit(_stack([c.strips for c in crops], device))
-    background = lit(_stack([c.background for c in crops], device))
-    weights = strips.new_tensor(LUMA)
-    first = (strips[:, 0] * weights).sum(-1)
-    seen = _stack([np.float32(c.seen) for c in crops], device).reshape(-1, 1, 1)
-    view = View((background * weights).sum(-1), first, first, seen)
-    side = _stack([c.side for c in crops], device)[:, None, :, None].expand_as(
-        strips[:, 0, ..., :1]
-    )
-    channels = []
-    for strip in strips.unbind(1):
-        seen_now, view = see(torch.cat([strip, side], dim=-1), view)
-        channels.append(seen_now)
-    return torch.stack(channels, dim=1)
-
-
-def _stack(arrays: Sequence[Any], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).to(device)
+    strips = lit(batch.strips)
+    luma = luma_of(strips)
+    seen = batch.seen.reshape(-1, 1, 1)
+    behind = torch.where(seen < 1, luma[:, 0], luma_of(lit(batch.background)))
+    backgrounds = []
+    for now in luma.unbind(1):
+        behind = follow(behind, now, seen)
+        backgrounds.append(behind)
+        seen = (seen + 1).clamp(max=SEEN_LONG)
+    last = torch.cat([luma[:, :1], luma[:, :-1]], dim=1)
+    before = torch.cat([luma[:, :1], last[:, :-1]], dim=1)
+    side = batch.side[:, None, None, :, None].expand(*strips.shape[:-1], 1)
+    strips = torch.cat([strips, side], dim=-1)
+    return channels_of(strips, luma, torch.stack(backgrounds, dim=1), last, before)
 
 
 def follow_average(average: PianoNetwork, network: PianoNetwork, keep: float) -> None:

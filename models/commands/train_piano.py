@@ -39,7 +39,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that render, then threads that draw batches.")
+        int, typer.Option(min=1, help="Processes that render, then draw batches.")
     ] = 2,
     batch: Annotated[int | None, typer.Option(min=1, help="Crops an update.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU.")] = "cpu",

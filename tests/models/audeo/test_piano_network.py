@@ -30,6 +30,7 @@ from models.audeo.training import (
     Labels,
     Light,
     TrainingSettings,
+    batches_of,
     fit,
     shown,
 )
@@ -100,7 +101,8 @@ def test_training_is_shown_what_the_live_network_sees() -> None:
         )
         for x in both
     ]  # fmt: skip
-    got = shown(crops, torch.device("cpu"))
+    (batch,) = batches_of(crops)
+    got = shown(batch)
     for found, x in zip(got, both, strict=True):
         view = fresh_view(1, x.shape[2])
         for channels, strip in zip(found, torch.from_numpy(x).float() / 255, strict=True):
