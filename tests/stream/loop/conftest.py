@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ttl_box import Box
 
 from stream.node import StreamSpec
 from stream.packet import Packet
@@ -22,6 +23,14 @@ def _rates(*values, age_ms=0.0, at_ms=0.0, segment=0, kind="rates", **meta):
     at_ns = round(at_ms * 1e6)
     data = np.array(values, np.float32)
     return Packet(kind, data, t_ns, at_ns, at_ns, segment=segment, meta=meta)
+
+
+@pytest.fixture
+def box(tmp_path):
+    made = Box(tmp_path / "stim")
+    yield made
+    if made.link.is_symlink():
+        made.unplug()
 
 
 @pytest.fixture
