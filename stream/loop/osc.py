@@ -92,14 +92,16 @@ class Osc(Node[OscSettings]):
         self._streams = self._messages(context.inputs)
         # Streams that have brought something since their safe state was sent.
         self._acting: set[str] = set()
+        # Streams of which was said that they bring nothing.
+        self._quiet: set[str] = set()
         self._sent = 0
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Send one packet."""
-        was_stalled = stream in self._fresh.stalled
         if not self._fresh.take(stream, packet):
             return ()
-        if was_stalled:
+        if stream in self._quiet:
+            self._quiet.discard(stream)
             self._send(self._streams[stream].stalled(False))
         messages = self._streams[stream].of(packet)
         if messages is None:
@@ -134,6 +136,7 @@ class Osc(Node[OscSettings]):
 
     def _send_safe(self, stream: str) -> None:
         self._acting.discard(stream)
+        self._quiet.add(stream)
         messages = self._streams[stream]
         self._send([*messages.safe(), *messages.stalled(True)])
 

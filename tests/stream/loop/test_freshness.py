@@ -69,7 +69,19 @@ def test_times_that_lie_ahead_by_hours_are_refused_too(watch):
     assert counters.dropped == {"from_the_future": 1}
 
 
-def test_streams_are_watched_one_by_one_and_a_slow_one_has_five_periods(watch):
+def test_a_node_that_says_something_on_one_of_its_streams_has_not_stalled(watch):
+    fresh, counters = watch({"go": RATES, "go.state": RATES, "rates": RATES}, stall=0.02)
+    until_due(fresh)
+    assert fresh.take("go.state", packet())
+    assert fresh.stalls() == ["rates"]
+    until_due(fresh)
+    assert fresh.stalls() == ["go", "go.state"]
+    assert fresh.take("go", packet())
+    assert fresh.stalled == {"rates"}
+    assert counters.notes["stalls"] == {"rates": 1, "go": 1}
+
+
+def test_nodes_are_watched_one_by_one_and_a_slow_one_has_five_periods(watch):
     fresh, _ = watch({"rates": RATES, "graph": SLOW}, stall=None)
     now_ns = time.monotonic_ns()
     assert fresh.due_ns() - now_ns < 600 * MS

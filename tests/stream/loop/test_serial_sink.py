@@ -78,17 +78,16 @@ def test_a_character_is_a_byte(sink, box, wait_for):
 
 
 def test_a_stall_brings_the_box_to_its_safe_state_until_data_are_back(sink, box, wait_for):
-    node = sink(stall=0.05)
-    node.process("go.state", level(0, 1))
-    while len(node._fresh.stalled) < 2:
-        node.tick()
+    node = sink({"go": FIRINGS, "more.state": LEVELS}, stall=0.05)
+    node.process("more.state", level(0, 1))
+    wait_for(ticking(node, lambda: len(node._fresh.stalled) == 2))
     node.process("go", fire(1, 0))
     wait_for(lambda: box.got.startswith(b"0h0"))
-    assert node.context.counters.dropped == {"stalled": 1}, "one of two streams is not enough"
-    node.process("go.state", level(0, 1))
+    assert node.context.counters.dropped == {"stalled": 1}, "one of two nodes is not enough"
+    node.process("more.state", level(0, 1))
     node.process("go", fire(1, 0))
     wait_for(lambda: box.got.endswith(b"hF"))
-    assert node.context.counters.notes["stalls"] == {"go": 1, "go.state": 1}
+    assert node.context.counters.notes["stalls"] == {"go": 1, "more": 1}
 
 
 def test_firings_of_old_data_are_not_sent(sink, box, wait_for):
