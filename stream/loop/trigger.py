@@ -69,7 +69,8 @@ class Trigger(Node[TriggerSettings]):
 
     Gives a packet for each one that comes: kind `trigger`, uint8 (rules,), 1 where a rule fires
     now; and on `.state`, kind `levels`, uint8 (rules,), 1 from a firing until its condition is
-    released. Both carry the times of the data that caused them.
+    released. Both carry the times of the data that caused them, and `fired` in the `meta` of the
+    first names the rules.
 
     A firing is held back, but logged with its reason, when the data are older than `max_age`
     (`too_old`), too soon after the last one (`refractory`), one too many (`limit`), or while the
@@ -142,7 +143,11 @@ class Trigger(Node[TriggerSettings]):
         levels = self._levels()
         # What rests on old data, or on none, is not held up.
         levels[[w.number for w in rules if not fresh or w.number not in known]] = 0
-        return [packet.derive(TRIGGER, fires), packet.derive(LEVELS, levels, output="state")]
+        fired = {"fired": [w.name for w in rules if fires[w.number]]} if fires.any() else None
+        return [
+            packet.derive(TRIGGER, fires, meta=fired),
+            packet.derive(LEVELS, levels, output="state"),
+        ]
 
     def due_ns(self) -> int | None:
         """Return when a stream will have stalled."""

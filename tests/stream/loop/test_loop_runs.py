@@ -137,6 +137,7 @@ def test_a_tap_publishes_firings_and_levels(whole):
     fired = [p.source_end_ns for p in tapped["go"] if p.data.tolist() == [1]]
     assert fired[-2:] == [310_000_000, 520_000_000]
     assert all(p.kind == "trigger" for p in tapped["go"])
+    assert {tuple(p.meta.get("fired", ())) for p in tapped["go"]} == {(), ("fast",)}
     assert all(p.kind == "levels" for p in tapped["go.state"])
     assert tapped["go.state"][-1].data.tolist() == [0]
 

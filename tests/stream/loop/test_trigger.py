@@ -70,6 +70,7 @@ def test_what_goes_out_has_the_times_of_the_data_that_caused_it(trigger, rates):
     packet = rates(50, 50, 50, at_ms=3, segment=2)
     main, state = node.process("rates", packet)
     assert (main.kind, main.output, main.data.tolist()) == ("trigger", "", [1, 0])
+    assert main.meta == {"fired": ["fast"]}
     assert (state.kind, state.output, state.data.tolist()) == ("levels", "state", [1, 0])
     for out in (main, state):
         assert out.data.dtype == np.uint8
