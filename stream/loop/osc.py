@@ -105,7 +105,8 @@ class Osc(Node[OscSettings]):
             self._send(self._streams[stream].stalled(False))
         messages = self._streams[stream].of(packet)
         if messages is None:
-            self.context.counters.drop("not_finite_or_no_notes")
+            kind = self.context.inputs[stream].kind
+            self.context.counters.drop("not_notes" if kind == "notes" else "not_finite")
             return ()
         self._acting.add(stream)
         self._send(messages)

@@ -97,8 +97,13 @@ class SerialSink(Node[SerialSettings]):
         s = self.settings
         for key, kind, messages in (("fire", TRIGGER, s.fire), ("levels", LEVELS, s.levels)):
             linked = {name: spec for name, spec in inputs.items() if spec.kind == kind}
-            rules = list(dict.fromkeys(rule for spec in linked.values() for rule in spec.names))
+            rules = [rule for spec in linked.values() for rule in spec.names]
             for rule in messages:
+                if rules.count(rule) > 1:
+                    raise ConfigError(
+                        f"{key}: rule '{rule}' is in more than one of {', '.join(linked)}; rename"
+                        " one, or give each a sink of its own."
+                    )
                 if rule not in rules:
                     there = ", ".join(rules) or f"none, since no stream of {kind} is"
                     raise ConfigError(f"{key}: rule '{rule}' is not linked; linked are {there}.")
@@ -142,7 +147,6 @@ class SerialSink(Node[SerialSettings]):
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Send the messages of the rules that fire, or of the levels that have changed."""
-        self._read()
         if not self._fresh.take(stream, packet):
             return ()
         spec = self.context.inputs[stream]
@@ -157,6 +161,8 @@ class SerialSink(Node[SerialSettings]):
                     self._count("fired")
         elif not held_back:
             self._set_levels(dict(zip(spec.names, packet.data.tolist(), strict=True)))
+        # What has to go out goes first.
+        self._read()
         return ()
 
     def due_ns(self) -> int | None:

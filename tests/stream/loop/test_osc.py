@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pythonosc.osc_packet import OscPacket
 
-from stream.errors import ConfigError
-from stream.loop.osc import Osc, OscSettings
+from stream.errors import ConfigError, MissingExtraError
+from stream.loop.osc import Osc, OscSettings, datagram
+from stream.loop.osc_messages import StreamMessages
 from stream.music.notes import SUSTAIN, control, events, note_off, note_on, notes_spec
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
@@ -155,7 +159,7 @@ def test_old_data_and_values_that_are_none_are_not_sent(osc, receiver, rates, ra
     node.process("rates", rates(1, np.nan, 3))
     node.process("rates", rates(4, 5, 6))
     assert receiver.read() == [[["/rates", 4.0, 5.0, 6.0]]]
-    assert node.context.counters.dropped == {"too_old": 1, "not_finite_or_no_notes": 1}
+    assert node.context.counters.dropped == {"too_old": 1, "not_finite": 1}
     assert node.context.counters.notes["datagrams"] == 1
 
 
@@ -186,6 +190,27 @@ def test_what_cannot_be_sent_is_refused(rates_spec, inputs, settings, message):
     linked = {name: specs[kind] for name, kind in inputs.items()}
     with pytest.raises(ConfigError, match=message):
         Osc(OscSettings(port=9, **settings)).outputs(linked)
+
+
+@given(stream=st.text(min_size=1), names=st.lists(st.text(), max_size=3))
+def test_whatever_the_names_are_a_receiver_understands_the_address(stream, names):
+    spec = StreamSpec("rates", (len(names),), "float32", tuple(names), "Hz")
+    try:
+        made = StreamMessages("/{stream}/{name}", stream, spec)
+    except ConfigError as error:
+        assert "would be" in str(error), "two of these names look alike in an address"  # noqa: PT017
+        return
+    packet = now("rates", np.ones(len(names), np.float32))
+    for address, values in made.of(packet):
+        (read,) = OscPacket(datagram([(address, values)])).messages
+        assert read.message.address == address
+        assert read.message.params == [1.0]
+
+
+def test_without_python_osc_the_extra_is_named(monkeypatch, rates_spec):
+    monkeypatch.setitem(sys.modules, "pythonosc", None)
+    with pytest.raises(MissingExtraError, match=r"innervate\[loop\]"):
+        Osc(OscSettings(port=9)).outputs({"rates": rates_spec})
 
 
 def test_a_host_that_is_none_is_refused(tmp_path, rates_spec):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from stream.errors import ConfigError
+from stream.errors import ConfigError, MissingExtraError
 from stream.loop import serial_sink
 from stream.loop.serial_sink import SerialSettings, SerialSink
 from stream.node import Context, StreamSpec
@@ -191,6 +192,7 @@ def test_a_port_belongs_to_one_sink(sink):
     [
         (BOTH, {"fire": {"fats": "F"}}, "fire: rule 'fats' is not linked; linked are fast, slow"),
         ({"go": FIRINGS}, {}, "levels: rule 'slow' is not linked; linked are none, since"),
+        ({**BOTH, "on": FIRINGS}, {}, "fire: rule 'fast' is in more than one of go, on; rename"),
         (BOTH, {"levels": {}}, "levels: is missing messages for the rules of 'go.state'"),
         (BOTH, {"port": "/dev/nothing"}, "port: there is no serial port /dev/nothing; found"),
     ],
@@ -207,3 +209,10 @@ def test_what_does_not_fit_together_is_refused(tmp_path, inputs, settings, messa
 def test_what_is_no_message_is_refused(settings):
     with pytest.raises(ValueError, match=r"expected .*, found"):
         SerialSettings.model_validate({"port": "x", **MESSAGES, **settings})
+
+
+def test_without_pyserial_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "serial", None)
+    settings = SerialSettings.model_validate({"port": str(tmp_path), **MESSAGES})
+    with pytest.raises(MissingExtraError, match=r"innervate\[loop\]"):
+        SerialSink(settings).outputs(BOTH)

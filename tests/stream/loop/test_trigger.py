@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.errors import ConfigError
-from stream.loop.conditions import LeastOf
+from stream.loop.conditions import Gate, LeastOf
 from stream.loop.trigger import Trigger, TriggerSettings
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
@@ -285,6 +285,24 @@ def test_the_least_of_a_window_is_that_of_all_its_moments(steps, span):
         np.testing.assert_array_equal(
             least.push(now, np.array(values)), np.fmin.reduce(window, axis=0)
         )
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=80), st.integers(0, 30), st.integers(1, 4),
+    st.integers(1, 200),
+)  # fmt: skip
+def test_no_firings_come_too_soon_or_too_many(steps, refractory, count, span):
+    gate, now, fired = Gate(refractory, (count, span)), 0, []
+    for step in steps:
+        now += step
+        reason = gate.ask(now)
+        recent = [t for t in fired if now - t < span]
+        if fired and now - fired[-1] < refractory:
+            assert reason == "refractory"
+        else:
+            assert reason == ("limit" if len(recent) >= count else "")
+        if not reason:
+            fired.append(now)
 
 
 WRONG_RULES = {
