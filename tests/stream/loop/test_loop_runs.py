@@ -25,7 +25,8 @@ from stream.packet import decode
 HERE = Path(__file__).parent
 RULES = {"fast": {"channel": "u2", "above": "50 Hz"}}
 # Outputs wait longer than the trigger, so that which of them misses its data first is certain.
-RELEASED, STALL = {"stall": "100 ms"}, {"stall": "250 ms"}
+PATIENT = {"max_age": "10 s"}
+RELEASED, STALL = {"stall": "300 ms", **PATIENT}, {"stall": "700 ms", **PATIENT}
 
 
 def loop(box, **probe):
@@ -77,9 +78,15 @@ def whole(tmp_path_factory, run_pipeline):
     address = f"ipc://{folder}/tap"
     tapped = Tapped(address, ["go", "go.state"])
     nodes = {
-        **loop(box, count=80, turns_at=[10, 20, 30, 60], hole_after=50, hole_ns=800_000_000),
+        **loop(box, count=80, turns_at=[10, 20, 30, 60], hole_after=50, hole_ns=1_600_000_000),
         "osc": {"use": "osc", "from": ["go", "go.state"], "port": udp.getsockname()[1], **STALL},
-        "play": {"use": "trigger.notes", "from": "go", "notes": {"fast": 72}, "length": "50 ms"},
+        "play": {
+            "use": "trigger.notes",
+            "from": "go",
+            "notes": {"fast": 72},
+            "length": "50 ms",
+            **PATIENT,
+        },
         "score": {"use": "midi", "from": "play", "file": str(folder / "loop.mid")},
         "tap": {"use": "zmq", "from": ["go", "go.state"], "bind": address},
         "saved": {"use": "record", "from": ["go", "go.state"], "file": str(folder / "loop.nwb")},

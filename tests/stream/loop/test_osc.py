@@ -154,8 +154,8 @@ def test_the_end_sends_the_safe_state_even_when_nothing_was_finished(osc, receiv
 
 
 def test_old_data_and_values_that_are_none_are_not_sent(osc, receiver, rates, rates_spec):
-    node = osc({"rates": rates_spec}, max_age=0.05)
-    node.process("rates", rates(1, 2, 3, age_ms=60))
+    node = osc({"rates": rates_spec}, max_age=5.0)
+    node.process("rates", rates(1, 2, 3, age_ms=6000))
     node.process("rates", rates(1, np.nan, 3))
     node.process("rates", rates(4, 5, 6))
     assert receiver.read() == [[["/rates", 4.0, 5.0, 6.0]]]
