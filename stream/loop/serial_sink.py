@@ -237,9 +237,7 @@ class SerialSink(Node[SerialSettings]):
         """Say why nothing but the safe state is sent now, if so."""
         if self._fresh.stalled:
             return "stalled"
-        if not self._link.is_open:
-            return "port_away"
-        return "not_answering" if self._silent else ""
+        return "not_answering" if self._silent and self._link.is_open else ""
 
     def _to_safe(self) -> bool:
         self._levels.clear()
