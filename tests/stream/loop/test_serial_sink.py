@@ -127,6 +127,7 @@ def test_a_box_that_does_not_answer_goes_safe_until_it_does(sink, box, wait_for,
 
 def test_a_box_that_never_answers_lets_no_run_start(sink, box, monkeypatch, wait_for):
     monkeypatch.setattr(serial_sink, "_START_S", 0.2)
+    monkeypatch.setattr(serial_sink, "_AGAIN_NS", 50_000_000)
     with pytest.raises(ConfigError, match="did not answer 'ok' to '0' within 200 ms"):
         sink(acknowledge="ok", timeout=0.05)
     wait_for(lambda: box.got.count(b"0") >= 2)
