@@ -18,7 +18,7 @@ from stream.packet import Packet
 
 _TYPES = {
     "rates": "Rates", "counts": "Counts", "behaviour": "Behaviour", "samples": "Signal",
-    "labels": "Markers", "trigger": "Markers", "spikes": "Spikes",
+    "levels": "Levels", "labels": "Markers", "trigger": "Markers", "spikes": "Spikes",
 }  # fmt: skip
 _MARKERS = frozenset({"labels", "trigger"})
 _UNITS = {"uV": "microvolts", "": "none"}
