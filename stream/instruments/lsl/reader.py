@@ -32,7 +32,7 @@ _KEPT_HUNDREDS = 1000
 _WAITING = 20_000
 _OPEN_S = 2.0
 _CORRECTION_S = 2.0
-_LOOK_S = 0.05
+_LOOK_S = 0.2
 _PAUSE_S = 0.5
 _SILENT_NS = 2_000_000_000
 _CORRECT_NS = 1_000_000_000
@@ -247,9 +247,10 @@ class Reader:
         """Look for the stream until it is connected again, or the run ends."""
         resolver = self._pylsl.ContinuousResolver(forget_after=_FORGOTTEN_S)
         told = ""
-        while not self._stop.wait(_LOOK_S):
-            found = [i for i in distinct(resolver.results()) if self._wanted.matches(i)]
-            found = [i for i in found if i.uid() not in self._refused]
+        while not self._stop.is_set():
+            # A resolver asks twice a second, and known peers as well; this asks five times.
+            seen = distinct([*self._pylsl.resolve_streams(_LOOK_S), *resolver.results()])
+            found = [i for i in seen if self._wanted.matches(i) and i.uid() not in self._refused]
             if not found:
                 continue
             try:
