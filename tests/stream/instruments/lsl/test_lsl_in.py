@@ -58,7 +58,7 @@ def test_samples_come_each_once_with_the_time_at_which_they_were_taken(probe, li
     numbers = values(packets)
     assert np.all(np.diff(numbers) == 1)
     first_ns = probe.base_ns + round(numbers[0] * 1e9 / RATE)
-    assert abs(first_ns - begun_ns) < 1e9, "what was sent before the start is not sent on"
+    assert first_ns > begun_ns - 1e9, "what was sent before the start is not sent on"
     for packet, following in pairwise(packets):
         stamp_ns = probe.base_ns + packet.data[-1, 0] * 1e9 / RATE
         assert abs(packet.t_ns - stamp_ns) < 1000
@@ -108,12 +108,12 @@ def test_stamps_that_jump_by_hours_begin_a_segment_and_ages_stay_true(probe, lis
     source.more(300)
     packets = source.packets
     assert np.all(np.diff(values(packets)) == 1)
-    assert all(abs(p.t_ns - probe.base_ns - p.data[0] * 1e9 / RATE) < 1e9 for p in packets)
+    assert all(abs(p.t_ns - probe.base_ns - p.data[0] * 1e9 / RATE) < 5e9 for p in packets)
     assert source.context.counters.notes["clock_jumps"] == 2
 
 
 def test_spikes_come_complete_and_sorted_and_silence_moves_on(spikes, listen):
-    source = listen(name="sorter", units=["1-0", "1-1", "7-0"], hold=0.05)
+    source = listen(name="sorter", units=["1-0", "1-1", "7-0"], hold=0.4)
     source.until(lambda p: len(p) > 3)
     assert all(len(p.data) == 0 for p in source.packets)
     sent = [[-0.003, [7, 0]], [-0.002, [1, 1]], [-0.002, [1, 0]], [-0.001, [3, 0]]]
@@ -132,9 +132,9 @@ def test_spikes_come_complete_and_sorted_and_silence_moves_on(spikes, listen):
 
 
 def test_a_spike_that_comes_too_late_is_dropped_and_counted(spikes, listen):
-    source = listen(name="sorter", units=["1-0"], hold=0.05)
+    source = listen(name="sorter", units=["1-0"], hold=0.4)
     source.until(lambda p: p and p[-1].source_end_ns - p[0].source_ns > 200e6)
-    spikes.order(send=[[-0.1, [1, 0]], [0.0, [1, 0]]])
+    spikes.order(send=[[-0.55, [1, 0]], [0.0, [1, 0]]])
     packets = source.until(lambda p: any(len(q.data) for q in p))
     assert sum(p.gap for p in packets) == 1
     source.until(lambda _: source.context.counters.dropped == {"late": 1})

@@ -44,7 +44,7 @@ AGE_NS = 20 * MS
 @pytest.fixture(scope="module")
 def sink(tmp_path_factory):
     """A sink with streams of every kind, and what has been sent through it."""
-    node = LslOut(LslOutSettings(max_age=0.3, stall=60.0))
+    node = LslOut(LslOutSettings(max_age=3.0, stall=60.0))
     context = Context("out", INPUTS, tmp_path_factory.mktemp("run"), Counters(), pipeline="loop")
     assert node.outputs(INPUTS) == {}
     node.open(context)
@@ -166,7 +166,7 @@ def send_all(sink) -> list[int]:
         sink.process("spikes", packet("spikes", two if k % 5 == 0 else two[:0], t_ns, 5 * MS))
         while time.monotonic_ns() < t_ns + AGE_NS + 5 * MS:
             pass
-    old_ns = time.monotonic_ns() - 400 * MS
+    old_ns = time.monotonic_ns() - 4000 * MS
     sink.process("rule", packet("trigger", np.uint8([1, 1]), old_ns))
     sink.process("rates", packet("rates", f32([99, 99, 99]), old_ns))
     sink.finish()
@@ -186,7 +186,7 @@ def through(sent, mne, tmp_path_factory):
     folder = tmp_path_factory.mktemp("through")
     (folder / "through.yaml").write_text(PIPELINE)
     mne.answer("playing", "player")
-    mne.order(do="view", name="through.eeg", samples=200)
+    mne.order(do="view", name="through.eeg", samples=50)
     with pytest.MonkeyPatch.context() as patch:
         path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
         patch.setenv("PYTHONPATH", path)

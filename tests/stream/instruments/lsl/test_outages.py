@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from itertools import pairwise
 
@@ -74,3 +75,16 @@ def test_spikes_held_back_are_sent_on_and_silence_is_not_claimed_while_the_sende
     first = next(p for p in packets if p.segment == 1)
     assert first.gap == 1
     assert first.source_ns > time_ns
+
+
+def test_one_that_takes_the_place_of_a_sender_that_hangs_is_found(sender, listen):
+    hanging = sender(name="hanging", rate=RATE)
+    source = listen(name="hanging", kind="counts")
+    source.more(20)
+    hanging.process.send_signal(signal.SIGSTOP)
+    other = sender(**hanging.settings)
+    packets = source.until(lambda p: p[-1].segment == 1)
+    before, after = next(p for p in pairwise(packets) if p[1].segment == 1)
+    assert after.gap == after.data[0] - before.data[0] - 1
+    hanging.kill()
+    other.kill()
