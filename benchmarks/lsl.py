@@ -284,7 +284,8 @@ def _show(result: dict[str, Any], console: Console) -> None:
                 )
             ]
             table.add_row(row["way"], *cells, str(row["samples"]))
-    console.print(table)
+    if table.rows:
+        console.print(table)
     if back:
         ms = [row["back_in_ms"] for row in back]
         right = sum(row["missing"] == row["counted"] for row in back)

@@ -177,6 +177,11 @@ class LslIn(Source[LslInSettings]):
                 f"reading the LSL stream with {self._wanted()} failed"
                 f" ({type(failure).__name__}: {failure})."
             ) from failure
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._tell_ns:
+            # Before the wait, so that no sample waits for it.
+            self._tell(now_ns)
+            self._tell_ns = now_ns + _TOLD_NS
         packets: list[Packet] = []
         if self._with_rate is not None:
             if (pulled := self._reader.pull(_PATIENCE_S)) is not None:
@@ -185,15 +190,12 @@ class LslIn(Source[LslInSettings]):
         else:
             for pulled in self._reader.arrivals.take():
                 packets += self._read(pulled)
-        now_ns = time.monotonic_ns()
         if self._spikes is not None:
+            now_ns = time.monotonic_ns()
             if self._reader.lost_ns is None:
                 self._spikes.reconnect(self._reader.outages, self._reader.found_ns)
                 packets += self._spikes.release(now_ns)
             self._release_ns = now_ns + _RELEASED_NS
-        if now_ns >= self._tell_ns:
-            self._tell(now_ns)
-            self._tell_ns = now_ns + _TOLD_NS
         return packets
 
     def close(self) -> None:

@@ -194,8 +194,9 @@ class Reader:
 
     def _lose(self) -> None:
         self._inlet = self._resolver = None
-        self.outages += 1
+        # In this order: who sees a new number of outages has to see that there is one.
         self.lost_ns = time.monotonic_ns()
+        self.outages += 1
         _log.warning("the LSL stream with %s is gone; looking for it", self._wanted)
         if not self._threaded:
             self._begin(self._find)
