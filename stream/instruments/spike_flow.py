@@ -73,7 +73,7 @@ class SpikeFlow:
         """Take spikes, in any order: sample numbers, and indices of their units."""
         if not len(samples):
             return
-        self._hear(int(samples.max()), int(samples.min()), arrived_ns)
+        self.hear(int(samples.min()), int(samples.max()), arrived_ns)
         if self._held + len(samples) > _HELD_SPIKES:
             self._counters.drop("held", len(samples))
             return
@@ -86,7 +86,11 @@ class SpikeFlow:
 
     def passed(self, sample: int, arrived_ns: int) -> None:
         """Learn from the instrument that no spike before `sample` will follow."""
-        self._hear(sample, sample, arrived_ns)
+        self.hear(sample, sample, arrived_ns)
+        self.complete(sample)
+
+    def complete(self, sample: int) -> None:
+        """Take it that all spikes before `sample`, which was heard of, are here."""
         self._known = max(self._known, sample)
 
     def lost(self, gap: int = 0) -> None:
@@ -94,6 +98,24 @@ class SpikeFlow:
         if self._begun:
             self._end()
         self._gap += gap
+
+    def hear(self, oldest: int, newest: int, arrived_ns: int) -> None:
+        """Learn where the instrument's clock is; a segment that begins here begins at `oldest`."""
+        if self._begun:
+            if self._allowance_ns is not None and self._silent(arrived_ns):
+                self._count("silences")
+                self._end()
+            elif self._jumped(newest, arrived_ns):
+                self._count("clock_jumps")
+                _log.warning("the clock of the instrument jumped to %d: a new segment", newest)
+                self._end()
+        if not self._begun:
+            self.segment += self._ever
+            self._begun = self._ever = True
+            self._sent = self._known = oldest
+            self.clock.restart()
+        self.clock.observe(newest, arrived_ns)
+        self._heard_ns = arrived_ns
 
     def missed(self, count: int) -> None:
         """Note that so many messages of the instrument did not arrive."""
@@ -118,23 +140,6 @@ class SpikeFlow:
             self._quiet_ns = now_ns + round(QUIET_S * 1e9)
         done, self._done = self._done, []
         return done
-
-    def _hear(self, newest: int, oldest: int, arrived_ns: int) -> None:
-        if self._begun:
-            if self._allowance_ns is not None and self._silent(arrived_ns):
-                self._count("silences")
-                self._end()
-            elif self._jumped(newest, arrived_ns):
-                self._count("clock_jumps")
-                _log.warning("the clock of the instrument jumped to %d: a new segment", newest)
-                self._end()
-        if not self._begun:
-            self.segment += self._ever
-            self._begun = self._ever = True
-            self._sent = self._known = oldest
-            self.clock.restart()
-        self.clock.observe(newest, arrived_ns)
-        self._heard_ns = arrived_ns
 
     def _silent(self, now_ns: int) -> bool:
         return now_ns - self._heard_ns > PATIENCE_S * 1e9
