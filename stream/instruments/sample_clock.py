@@ -103,7 +103,7 @@ class SampleClock:
     def _fit(self) -> None:
         # The newest second has only begun, so that its earliest sample is not known yet.
         done = list(self._kept)[:-1]
-        if len(done) < _FIT_FROM - 1:
+        if len(done) < _FIT_FROM - 1 or done[0].nominal_ns == done[-1].nominal_ns:
             return
         at = np.array([k.nominal_ns - self._origin_ns for k in done], float)
         late = np.array([k.late_ns for k in done], float)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import itertools
-import select
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,49 +9,10 @@ import pytest
 
 from stream.errors import ConfigError
 from stream.instruments.intan.source import Intan, IntanSettings
-from stream.node import Context
 from stream.packet import Packet
 from tests.peers.recorded_spikes import RecordedSpikes, every, maze
 from tests.peers.rhx_double import RhxDouble
-
-
-class Played:
-    """A source that is served as its worker would, until enough has come."""
-
-    def __init__(self, source: Intan, tmp_path) -> None:
-        self.source = source
-        self.context = Context("probe", {}, tmp_path)
-        self.packets: list[Packet] = []
-
-    def open(self) -> Played:
-        self.source.open(self.context)
-        self.source.start(time.monotonic_ns())
-        return self
-
-    def until(self, holds: Callable[[], bool]) -> Played:
-        end = time.monotonic() + 20
-        while not holds():
-            assert time.monotonic() < end, self.context.counters.__dict__
-            due_ns = self.source.due_ns()
-            wait_s = 0.05 if due_ns is None else (due_ns - time.monotonic_ns()) / 1e9
-            select.select([self.source.wakes], (), (), max(0, min(0.05, wait_s)))
-            self.packets += self.source.tick()
-        return self
-
-    def seconds(self, seconds: float) -> Played:
-        """Serve it until so much of the instrument's time has come."""
-        return self.until(lambda: self.covered_s() >= seconds)
-
-    def covered_s(self) -> float:
-        return sum(p.source_end_ns - p.source_ns for p in self.of("")) / 1e9
-
-    def of(self, output: str) -> list[Packet]:
-        return [p for p in self.packets if p.output == output]
-
-    def spikes(self, segment: int | None = None) -> np.ndarray:
-        return np.concatenate(
-            [p.data for p in self.of("") if segment is None or p.segment == segment]
-        )
+from tests.stream.instruments.served import Served
 
 
 @pytest.fixture
@@ -70,12 +29,12 @@ def double() -> Iterator[Callable[..., RhxDouble]]:
 
 
 @pytest.fixture
-def played(tmp_path) -> Iterator[Callable[..., Played]]:
+def played(tmp_path) -> Iterator[Callable[..., Served]]:
     opened = []
 
-    def make(double: RhxDouble, **settings) -> Played:
+    def make(double: RhxDouble, **settings) -> Served:
         given = {"channels": double.channels, "port": double.ports[0], **settings}
-        opened.append(Played(Intan(IntanSettings.model_validate(given)), tmp_path))
+        opened.append(Served(Intan(IntanSettings.model_validate(given)), tmp_path))
         return opened[-1]
 
     yield make
@@ -103,7 +62,7 @@ def test_every_spike_of_a_recording_arrives_once_through_sockets_that_cut_anywhe
     assert len(got.spikes()) > 300
     for a, b in itertools.pairwise(packets):
         assert (b.source_ns, b.segment) == (a.source_end_ns, 0)
-    assert got.context.counters.dropped == {}
+    assert got.counters.dropped == {}
 
 
 def test_rhx_is_told_in_its_own_words_what_to_send(double, played) -> None:
@@ -162,17 +121,17 @@ def test_rhx_that_quits_and_comes_back_is_found_and_set_up_again(double, played)
     segments = [p.segment for p in got.of("")]
     assert segments == sorted(segments)
     assert len(got.spikes(segment=2)) > 0
-    assert got.context.counters.notes["outages"] == 2
+    assert got.counters.notes["outages"] == 2
 
 
 def test_garbage_is_skipped_and_counted_and_missing_blocks_are_a_gap(double, played) -> None:
     rhx = double(every(0.002, 4))
     got = played(rhx).open().seconds(0.05)
     rhx.garbage = b"\x00garbage" * 5
-    got.until(lambda: "skipped_bytes" in got.context.counters.dropped)
+    got.until(lambda: "skipped_bytes" in got.counters.dropped)
     rhx.skip_blocks = 7
-    got.until(lambda: "missing_blocks" in got.context.counters.dropped)
-    assert got.context.counters.dropped == {"skipped_bytes": 40, "missing_blocks": 7}
+    got.until(lambda: "missing_blocks" in got.counters.dropped)
+    assert got.counters.dropped == {"skipped_bytes": 40, "missing_blocks": 7}
     got.seconds(got.covered_s() + 0.02)
     assert sum(p.gap for p in got.of("")) == 7
     assert {p.segment for p in got.of("")} == {0}

@@ -1,0 +1,228 @@
+"""Threads that bring the messages of a feed: by UDP, ZeroMQ or WebSocket."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from stream.errors import ConfigError, MissingExtraError
+from stream.instruments.arrivals import Arrivals
+from stream.instruments.feeds.message import LARGEST_BYTES
+from stream.instruments.reader import PAUSE_S, Reader
+from stream.instruments.udp import UdpListener
+
+_LOOK_S = 0.2
+_WAITING = 10_000
+# A program that was started again sends from another port; another one beside it keeps sending.
+_TAKE_OVER_NS = 1_000_000_000
+
+
+class Came(NamedTuple):
+    """A message, or the place where the connection was lost.
+
+    Attributes
+    ----------
+    arrived_ns
+        When, on the host clock.
+    frames
+        Its parts, of which only ZeroMQ has more than one; empty where the connection was lost.
+    """
+
+    arrived_ns: int
+    frames: list[bytes]
+
+
+class FeedReader(Reader):
+    """What the three have in common."""
+
+    def __init__(self, address: str, arrivals: Arrivals[Came]) -> None:
+        super().__init__(address)
+        self.address = address
+        self._arrivals = arrivals
+
+    def put(self, arrived_ns: int, frames: list[bytes]) -> None:
+        """Hand a message on."""
+        if not self._arrivals.put(Came(arrived_ns, frames)):
+            self.lose("overrun")
+
+    def on_lost(self) -> None:
+        """Mark the place where the connection was lost."""
+        self._arrivals.put(Came(time.monotonic_ns(), []))
+
+
+class UdpReader(FeedReader):
+    """Listens for datagrams of one sender at a time."""
+
+    _listener: UdpListener | None = None
+
+    def connect(self) -> None:
+        """Listen."""
+        parts = urlsplit(self.address)
+        self._listener = UdpListener(str(parts.hostname), parts.port or 0)
+        self.port = self._listener.port
+
+    def read(self) -> None:
+        """Hand on datagrams; those of a second sender are refused while the first one sends."""
+        assert self._listener is not None
+        sender: tuple[str, int] | None = None
+        heard_ns = overflowed = 0
+        while not self.stopping.is_set():
+            if (received := self._listener.receive()) is None:
+                continue
+            arrived_ns = time.monotonic_ns()
+            data, whom = received
+            if self._listener.overflowed != overflowed:
+                self.lose("overflowed", self._listener.overflowed - overflowed)
+                overflowed = self._listener.overflowed
+            if whom != sender:
+                if sender is not None and arrived_ns - heard_ns < _TAKE_OVER_NS:
+                    self.lose("other_sender")
+                    continue
+                if sender is not None:
+                    self.put(arrived_ns, [])
+                sender = whom
+            heard_ns = arrived_ns
+            self.put(arrived_ns, [data])
+
+    def disconnect(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+
+class ZmqReader(FeedReader):
+    """Subscribes to a publisher, which may come and go.
+
+    Parameters
+    ----------
+    topic
+        What messages have to begin with.
+    largest_bytes
+        Of a frame; a publisher that sends a larger one is cut off.
+    curve
+        Public key of the publisher, and public and secret key of this side; None without.
+    """
+
+    def __init__(
+        self, address: str, arrivals: Arrivals[Came], topic: str = "",
+        largest_bytes: int = LARGEST_BYTES, curve: tuple[bytes, bytes, bytes] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(address, arrivals)
+        self._topic = topic
+        self._largest = largest_bytes
+        self._curve = curve
+        self._zmq: zmq.Context[Any] | None = None
+
+    def connect(self) -> None:
+        """Subscribe; the publisher need not be there yet."""
+        self._zmq = zmq.Context()
+        socket = self._socket = self._zmq.socket(zmq.SUB)
+        socket.linger = 0
+        socket.rcvhwm = _WAITING
+        socket.maxmsgsize = self._largest
+        socket.reconnect_ivl = round(PAUSE_S * 1000)
+        # A host that was unplugged says nothing at all.
+        socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 2000
+        socket.ipv6 = "[" in self.address
+        if self._curve is not None:
+            socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = self._curve
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+        socket.subscribe(self._topic)
+        try:
+            socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self.disconnect()
+            raise ConfigError(
+                f"address: {self.address!r} cannot be connected to ({error.strerror})."
+            ) from None
+
+    def read(self) -> None:
+        """Hand on messages, and mark where the publisher was lost."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        while not self.stopping.is_set():
+            ready = dict(poller.poll(round(_LOOK_S * 1000)))
+            if self._socket in ready:
+                frames = self._socket.recv_multipart()
+                self.put(time.monotonic_ns(), frames)
+            if self._monitor in ready:
+                self._watch(recv_monitor_message(self._monitor)["event"])
+
+    def _watch(self, event: int) -> None:
+        if event == zmq.EVENT_DISCONNECTED:
+            self.outages += 1
+            self.lost_ns = time.monotonic_ns()
+            self.on_lost()
+        else:
+            self.lost_ns = None
+
+    def disconnect(self) -> None:
+        """Close the sockets."""
+        if self._zmq is not None:
+            self._socket.disable_monitor()
+            self._socket.close()
+            self._monitor.close()
+            self._zmq.term()
+            self._zmq = None
+
+
+class WebSocketReader(FeedReader):
+    """Connects to a WebSocket server, again and again when it is lost."""
+
+    _held: ExitStack | None = None
+
+    def connect(self) -> None:
+        """Connect.
+
+        Raises
+        ------
+        ConfigError
+            Nothing answers there as a WebSocket server does.
+        MissingExtraError
+            The package is not installed.
+        """
+        try:
+            from websockets.exceptions import WebSocketException
+            from websockets.sync.client import connect
+        except ImportError:
+            raise MissingExtraError("A feed from a WebSocket", "instruments") from None
+        self._held = ExitStack()
+        try:
+            connection = connect(
+                self.address, max_size=LARGEST_BYTES, max_queue=64, open_timeout=2, close_timeout=1,
+                ping_interval=1, ping_timeout=2, compression=None, proxy=None,
+            )  # fmt: skip
+            self._socket = self._held.enter_context(connection)
+        except (OSError, WebSocketException) as error:
+            raise ConfigError(
+                f"address: no WebSocket server answers at {self.address} ({error})."
+            ) from None
+
+    def read(self) -> None:
+        """Hand on messages until the server is lost."""
+        from websockets.exceptions import ConnectionClosed
+
+        while not self.stopping.is_set():
+            try:
+                data = self._socket.recv(_LOOK_S)
+            except TimeoutError:
+                continue
+            except ConnectionClosed as error:
+                if error.sent is not None and error.sent.code == 1009:
+                    self.lose("too_large")
+                raise ConfigError(f"{self.address} was closed ({error}).") from None
+            frame = data.encode() if isinstance(data, str) else data
+            self.put(time.monotonic_ns(), [frame])
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
