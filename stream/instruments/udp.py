@@ -11,7 +11,7 @@ LARGEST = 65_535
 _BUFFER_BYTES = 8 * 1024 * 1024
 # Linux: with every datagram, how many were dropped so far because the buffer was full.
 _SO_RXQ_OVFL = 40
-_LOOK_S = 0.2
+_LOOK_S = 0.05
 
 
 class UdpListener:
@@ -60,7 +60,7 @@ class UdpListener:
         self._socket.settimeout(_LOOK_S)
 
     def receive(self) -> tuple[bytes, tuple[str, int]] | None:
-        """Return the next datagram and who sent it; None when none came for 0.2 s."""
+        """Return the next datagram and who sent it; None when none came for a moment."""
         try:
             if sys.platform == "win32":
                 data, sender = self._socket.recvfrom(LARGEST)

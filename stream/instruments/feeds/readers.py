@@ -16,7 +16,7 @@ from stream.instruments.feeds.message import LARGEST_BYTES
 from stream.instruments.reader import PAUSE_S, Reader
 from stream.instruments.udp import UdpListener
 
-_LOOK_S = 0.2
+_LOOK_S = 0.05
 _WAITING = 10_000
 # A program that was started again sends from another port; another one beside it keeps sending.
 _TAKE_OVER_NS = 1_000_000_000

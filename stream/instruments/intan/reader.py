@@ -18,7 +18,7 @@ from stream.instruments.intan.rhx import TIMEOUT_S, Rhx, RhxError
 from stream.instruments.reader import Reader
 
 _READ_BYTES = 256 * 1024
-_LOOK_S = 0.2
+_LOOK_S = 0.05
 _RETRY_S = 0.01
 # How long after a block its spikes, which RHX writes next, may come by their own socket.
 _SETTLE_NS = 2_000_000
