@@ -1,22 +1,27 @@
 """A double of a rig made at home: a small program that sends messages by UDP, ZeroMQ or WebSocket.
 
 It uses the `websockets`, `pyzmq` and `msgpack` packages as a user's program would, and nothing of
-this project.
+what it talks to.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import itertools
 import json
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import zmq
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
+
+from tests.peers.recorded_spikes import maze
 
 
 class UdpRig:
@@ -122,3 +127,33 @@ def as_json(message: dict[str, Any]) -> bytes:
 def as_msgpack(message: dict[str, Any]) -> bytes:
     """Write a message as msgpack."""
     return bytes(msgpack.packb(message))
+
+
+def main() -> None:
+    """Send the spikes of a trial every millisecond; the zero of their clock goes to --began."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trial", type=Path, required=True)
+    parser.add_argument("--by", choices=("udp", "zmq", "websocket"), required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--msgpack", action="store_true")
+    parser.add_argument("--began", type=Path)
+    options = parser.parse_args()
+    trial = maze(options.trial)
+    write = as_msgpack if options.msgpack else as_json
+    rig = {"udp": UdpRig, "zmq": ZmqRig, "websocket": WebSocketRig}[options.by](options.port)
+    print(options.port, flush=True)
+    if not isinstance(rig, UdpRig):
+        rig.wait()
+    began_ns = time.monotonic_ns()
+    if options.began:
+        options.began.write_text(str(began_ns))
+    for ms in itertools.count():
+        time.sleep(max(0, began_ns + (ms + 1) * 1_000_000 - time.monotonic_ns()) / 1e9)
+        end = (ms + 1) * 30
+        samples, units = trial.between(end - 30, end, 30_000)
+        spikes = [[int(s), int(u)] for s, u in zip(samples, units, strict=True)]
+        rig.send(write({"t": end, "seq": ms, "spikes": spikes}))
+
+
+if __name__ == "__main__":
+    main()

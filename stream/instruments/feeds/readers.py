@@ -192,7 +192,7 @@ class WebSocketReader(FeedReader):
             from websockets.exceptions import WebSocketException
             from websockets.sync.client import connect
         except ImportError:
-            raise MissingExtraError("A feed from a WebSocket", "instruments") from None
+            raise MissingExtraError("A feed from a WebSocket", "websocket") from None
         self._held = ExitStack()
         try:
             connection = connect(
