@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from stream.errors import InnervateError
 from stream.instruments.arrivals import Arrivals
 from stream.instruments.reader import Reader
 from stream.node import Context, NodeSettings, Source
@@ -16,6 +18,10 @@ S = TypeVar("S", bound=NodeSettings)
 T = TypeVar("T")
 
 _WAITING = 20_000
+_PATIENCE_NS = 5_000_000_000
+_NEVER_NS = 2**63 - 1
+
+_log = logging.getLogger(__name__)
 
 
 class LiveSource(Source[S], Generic[S, T]):
@@ -32,7 +38,8 @@ class LiveSource(Source[S], Generic[S, T]):
         super().open(context)
         self.arrivals = Arrivals[T](_WAITING)
         self.wakes = self.arrivals.fileno()
-        self._started = False
+        self._started = self._heard = False
+        context.counters.note("heard", False)
         self._told: dict[str, int] = {}
 
     @abstractmethod
@@ -51,6 +58,7 @@ class LiveSource(Source[S], Generic[S, T]):
         """Forget what came before."""
         self.arrivals.take()
         self._told = dict(self.reader.losses)
+        self._missed_ns = start_ns + _PATIENCE_NS
         self._started = True
 
     def due_ns(self) -> int | None:
@@ -58,11 +66,30 @@ class LiveSource(Source[S], Generic[S, T]):
         if not self._started:
             return None
         now_ns = time.monotonic_ns()
-        return now_ns if self.arrivals.waiting else self.pending_ns(now_ns)
+        if not self._heard and now_ns > self._missed_ns:
+            _log.warning("nothing has come from %s yet", self.reader.name)
+            self._missed_ns = _NEVER_NS
+        if self.arrivals.waiting or self.reader.failure is not None:
+            return now_ns
+        return self.pending_ns(now_ns)
 
     def tick(self) -> Iterable[Packet]:
-        """Turn what has come into packets."""
-        packets = [p for item in self.arrivals.take() for p in self.take(item)]
+        """Turn what has come into packets.
+
+        Raises
+        ------
+        InnervateError
+            The thread that reads has ended by a fault of its own.
+        """
+        if self.reader.failure is not None:
+            raise InnervateError(
+                f"reading {self.reader.name} has failed ({self.reader.failure!r})."
+            ) from self.reader.failure
+        items = self.arrivals.take()
+        if items and not self._heard:
+            self._heard = True
+            self.context.counters.note("heard", True)
+        packets = [p for item in items for p in self.take(item)]
         packets += self.pending(time.monotonic_ns())
         self.tell()
         return packets

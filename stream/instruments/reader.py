@@ -28,6 +28,8 @@ class Reader(ABC):
         Since when the instrument has been away; None while it is there.
     outages, attempts
         How often it was lost, and how often it was tried to reach it again.
+    failure
+        What ended the thread against all expectation; its source fails with it.
     """
 
     def __init__(self, name: str) -> None:
@@ -36,6 +38,7 @@ class Reader(ABC):
         self.lost_ns: int | None = None
         self.outages = 0
         self.attempts = 0
+        self.failure: Exception | None = None
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -82,6 +85,13 @@ class Reader(ABC):
             self.losses[reason] = self.losses.get(reason, 0) + count
 
     def _run(self) -> None:
+        try:
+            self._keep_reading()
+        except Exception as error:
+            self.failure = error
+            self.on_lost()
+
+    def _keep_reading(self) -> None:
         while not self.stopping.is_set():
             if not self._connected and not self._attempt():
                 self.stopping.wait(PAUSE_S)

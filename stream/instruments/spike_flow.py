@@ -103,6 +103,15 @@ class SpikeFlow:
             self._end()
         self._gap += gap
 
+    def skip(self, sample: int) -> None:
+        """Leave out what lies before `sample` and was not complete: nobody knows what was there.
+
+        No packet covers it, so that bins in it are marked and not taken for silent ones.
+        """
+        if self._begun and sample > self._known:
+            self._flush(self._known, self._heard_ns)
+            self._sent = self._known = sample
+
     def hear(self, oldest: int, newest: int, arrived_ns: int) -> None:
         """Learn where the instrument's clock is; a segment that begins here begins at `oldest`."""
         if self._begun:
@@ -159,8 +168,10 @@ class SpikeFlow:
 
     def _end(self) -> None:
         """Send what is held of the segment that is over."""
-        last = max((int(s.max()) + 1 for s in self._samples), default=0)
-        self._flush(max(self._known, last), self._heard_ns)
+        until = self._known
+        if self._samples:
+            until = max(until, self._sent + 1, *(int(s.max()) + 1 for s in self._samples))
+        self._flush(until, self._heard_ns)
         self._begun = False
 
     def _flush(self, until: int, now_ns: int) -> None:

@@ -111,7 +111,6 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
                 f"listen: {s.listen} cannot be listened to ({error.strerror or error}); has this"
                 " host an address in the network of the device, and is the port free?"
             ) from None
-        context.counters.note("heard", False)
         self._begin()
         self.reader.start(connected=True)
 
@@ -154,7 +153,6 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
         ticks_hz = (item.newest - first.newest) * 1e9 / elapsed_ns
         rate_hz = _TICKS_HZ if ticks_hz < 1e6 else _NANOSECONDS_HZ
         counters = self.context.counters
-        counters.note("heard", True)
         counters.note("device_clock_hz", rate_hz)
         self._flow = SpikeFlow(SampleClock(rate_hz), counters, _ALLOWANCE_S, _PATIENCE_S)
 

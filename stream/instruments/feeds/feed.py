@@ -89,6 +89,7 @@ class Feed(LiveSource[FeedSettings, Came]):
     message whose `seq` is not the next one tells how many are missing.
     """
 
+    reader: FeedReader
     use = "feed"
     summary = "data of a home-made rig, by UDP, ZeroMQ or WebSocket, as JSON or msgpack"
     Settings = FeedSettings
@@ -126,7 +127,7 @@ class Feed(LiveSource[FeedSettings, Came]):
             "spikes": self._spikes, "counts": self._counts, "samples": self._samples,
             "values": self._values,
         }[s.kind]  # fmt: skip
-        self.reader: FeedReader = _READERS[urlsplit(s.address).scheme](s.address, self.arrivals)
+        self.reader = _READERS[urlsplit(s.address).scheme](s.address, self.arrivals)
         try:
             self.reader.connect()
         except OSError as error:
@@ -148,10 +149,12 @@ class Feed(LiveSource[FeedSettings, Came]):
         self._flow = SpikeFlow(self._clock, counters, self.settings.late)
         self._regular = RegularFlow(self._clock, counters)
         self._seq: int | None = None
+        self._hole = False
         self._messages = 0
 
     def take(self, item: Came) -> Iterable[Packet]:
         """Take one message."""
+        self.reader.taken(item)
         if not item.frames:
             self._lose()
             return ()
@@ -204,6 +207,7 @@ class Feed(LiveSource[FeedSettings, Came]):
             missing = seq - self._seq - 1
             self.context.counters.drop("missing_messages", missing)
             self._miss(missing)
+            self._hole = True
         self._seq = seq
 
     def _spikes(self, message: Message, arrived_ns: int) -> None:
@@ -214,6 +218,12 @@ class Feed(LiveSource[FeedSettings, Came]):
         samples = np.array([self._ticks.of(time) for time, _ in spikes], np.int64)
         units = np.array([self._unit(unit) for _, unit in spikes], np.int64)
         until = None if message.t is None else self._ticks.of(message.t)
+        if self._hole:
+            # Nobody knows what was in the messages that are missing, up to what is in this one.
+            self._hole = False
+            first = int(samples.min()) if len(samples) else until
+            if first is not None:
+                self._flow.skip(first)
         self._flow.add(samples, units, arrived_ns)
         if until is not None:
             self._flow.passed(until, arrived_ns)

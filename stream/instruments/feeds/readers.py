@@ -18,6 +18,7 @@ from stream.instruments.udp import UdpListener
 
 _LOOK_S = 0.05
 _WAITING = 10_000
+_WAITING_BYTES = 256 * 1024 * 1024
 # A program that was started again sends from another port; another one beside it keeps sending.
 _TAKE_OVER_NS = 1_000_000_000
 
@@ -44,11 +45,21 @@ class FeedReader(Reader):
         super().__init__(address)
         self.address = address
         self._arrivals = arrivals
+        # Each is changed by one thread only.
+        self._put_bytes = self._taken_bytes = 0
 
     def put(self, arrived_ns: int, frames: list[bytes]) -> None:
         """Hand a message on."""
-        if not self._arrivals.put(Came(arrived_ns, frames)):
+        size = sum(map(len, frames))
+        full = self._put_bytes - self._taken_bytes + size > _WAITING_BYTES
+        if full or not self._arrivals.put(Came(arrived_ns, frames)):
             self.lose("overrun")
+        else:
+            self._put_bytes += size
+
+    def taken(self, came: Came) -> None:
+        """Learn that a message does not wait any more."""
+        self._taken_bytes += sum(map(len, came.frames))
 
     def on_lost(self) -> None:
         """Mark the place where the connection was lost."""

@@ -68,6 +68,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
     another host are mapped to this one's, with the least delay as zero.
     """
 
+    reader: ZmqReader
     use = "zmq.in"
     summary = "a stream of another run, from its zmq tap"
     Settings = ZmqInSettings
@@ -122,6 +123,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
 
     def take(self, item: Came) -> Iterable[Packet]:
         """Take one message."""
+        self.reader.taken(item)
         if not item.frames:
             self._new()
             return ()

@@ -160,7 +160,9 @@ class Intan(LiveSource[IntanSettings, Got | None]):
         missing = 0
         if self._next is not None and self._flow.segment == segment:
             missing = (first - self._next) // FRAMES_PER_BLOCK
-        if missing:
+        if missing and self._next is not None:
+            self._flow.complete(self._next)
+            self._flow.skip(first)
             self._flow.missed(missing)
             self.context.counters.drop("missing_blocks", missing)
         self._next = end

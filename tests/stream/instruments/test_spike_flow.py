@@ -152,3 +152,68 @@ def test_a_lost_connection_ends_the_segment_and_says_what_is_missing() -> None:
     flow.passed(30, START_NS + 10)
     (packet,) = flow.packets(START_NS + 10)
     assert (packet.segment, packet.gap) == (1, 4)
+
+
+def test_bins_in_a_stretch_that_is_missing_are_marked_and_the_others_are_not(tmp_path) -> None:
+    flow = _flow()
+    bins = SpikesBin(BinSettings(width="5 ms"))
+    spec = StreamSpec("spikes", (None, 2), "int64", ("a",))
+    bins.open(Context("bins", {"probe": spec}, tmp_path))
+    flow.passed(0, START_NS)
+    flow.add(*_spikes(299, 3001), START_NS)
+    flow.complete(300)
+    flow.skip(3000)
+    flow.missed(7)
+    flow.passed(3600, START_NS + 1)
+    packets = flow.packets(START_NS + 1)
+    assert sum(p.gap for p in packets) == 7
+    counted = [c for p in packets for c in bins.process("probe", p)]
+    # 10 ms are known, then 90 ms missing, then 20 ms known.
+    assert [c.gap > 0 for c in counted] == [False] * 2 + [True] * 18 + [False] * 4
+    assert [i for i, c in enumerate(counted) if c.data[0]] == [1, 20]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.integers(-50_000, 50_000)),
+            st.tuples(st.just("passed"), st.integers(-100, 60_000)),
+            st.tuples(st.just("skip"), st.integers(0, 20_000)),
+            st.tuples(st.just("lost"), st.just(0)),
+            st.tuples(st.just("wait"), st.integers(0, 7_000)),
+        ),
+        max_size=40,
+    ),
+    st.sampled_from([None, 0.02]),
+)
+def test_whatever_an_instrument_does_spikes_are_kept_and_time_goes_forward(
+    steps: list[tuple[str, int]], allowance_s: float | None
+) -> None:
+    flow = _flow(allowance_s)
+    now_ns, at, added = START_NS, 1_000_000, 0
+    packets: list[Packet] = []
+    for what, by in steps:
+        now_ns += 10 * MS
+        if what == "wait":
+            now_ns += by * MS
+        elif what == "add":
+            at += by
+            flow.add(*_spikes(at, at + 3), now_ns)
+            added += 2
+        elif what == "passed":
+            at += by
+            flow.passed(at, now_ns)
+        elif what == "skip":
+            flow.skip(at + by)
+        else:
+            flow.lost()
+        packets += flow.packets(now_ns)
+    flow.lost()
+    packets += flow.packets(now_ns)
+    assert sum(len(p.data) for p in packets) == added
+    for p in packets:
+        assert 0 < p.source_end_ns - p.source_ns <= 1e9
+        assert p.t_ns <= now_ns
+        assert (p.data[:, 0] < p.source_end_ns).all()
+    for a, b in itertools.pairwise(packets):
+        assert (b.segment, b.source_ns) >= (a.segment, a.source_end_ns)

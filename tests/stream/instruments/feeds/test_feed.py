@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -174,6 +175,21 @@ def test_missing_repeated_and_restarted_numbers_are_told_apart(udp) -> None:
         (0, 0, 0), (1, 0, 0), (4, 2, 0), (5, 0, 0), (0, 0, 1), (1, 0, 1),
     ]  # fmt: skip
     assert got.counters.dropped == {"missing_messages": 2, "out_of_order": 2}
+
+
+def test_the_time_of_missing_messages_is_not_taken_for_silence(udp) -> None:
+    got, rig = udp(**SPIKES)
+    for seq, t in ((0, 0.1), (1, 0.2), (5, 0.6), (6, 0.7)):
+        rig.send(as_json({"t": t, "seq": seq, "spikes": [[t - 0.05, 1]]}))
+    _messages(got, 4)
+    holes = [
+        (a.source_end_ns / 1e9, b.source_ns / 1e9)
+        for a, b in itertools.pairwise(got.packets)
+        if a.source_end_ns != b.source_ns
+    ]
+    assert holes == [(0.2, 0.55)]
+    assert [t / 1e9 for t in got.spikes()[:, 0].tolist()] == [0.05, 0.15, 0.55, 0.65]
+    assert sum(p.gap for p in got.packets) == 3
 
 
 def test_missing_samples_are_a_gap_and_samples_that_were_there_are_refused(udp) -> None:

@@ -134,6 +134,9 @@ def test_garbage_is_skipped_and_counted_and_missing_blocks_are_a_gap(double, pla
     assert got.counters.dropped == {"skipped_bytes": 40, "missing_blocks": 7}
     got.seconds(got.covered_s() + 0.02)
     assert sum(p.gap for p in got.of("")) == 7
+    holes = [b.source_ns - a.source_end_ns for a, b in itertools.pairwise(got.of(""))]
+    assert max(holes) == pytest.approx(7 * 128 * 1e9 / 30_000, abs=2)
+    assert sum(hole > 0 for hole in holes) == 1
     assert {p.segment for p in got.of("")} == {0}
 
 
