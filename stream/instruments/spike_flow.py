@@ -16,8 +16,8 @@ JUMP_S = 1.0
 """A clock that is off by more than this has jumped: what follows is a new segment."""
 PATIENCE_S = 5.0
 """After so long without a word nobody knows whether the instrument is still there."""
-QUIET_S = 0.002
-"""How often silence is put into a packet of its own."""
+QUIET_NS = 2_000_000
+"""How often a reader says that nothing waits, so that silence becomes a packet."""
 # A packet that covers more than a second looks like a clock that jumped.
 _LONGEST_S = 0.5
 _HELD_SPIKES = 1_000_000
@@ -31,9 +31,9 @@ class SpikeFlow:
     Bins close when `source_end_ns` has passed them, and an instrument that sends nothing but spikes
     says nothing while there are none. Two things let time pass here. `passed` is for what the
     instrument itself says: a tick, or a spike of a stream that is sorted by time. With an
-    `allowance`, also the clock of this host does: what was taken longer ago than that is held to be
-    here. Spikes that come even later are sent all the same, for a bin that is still open takes
-    them; they are counted under the note `late_spikes`.
+    `allowance`, `listened` lets the clock of this host do it: what was taken longer ago than that
+    is held to be here. Spikes that come even later are sent all the same, for a bin that is still
+    open takes them; they are counted under the note `late_spikes`.
 
     With an allowance, no time passes any more after a while without a word. What comes then
     begins a new segment, as after `lost`, and as after a clock that jumped by more than `JUMP_S`
@@ -66,7 +66,7 @@ class SpikeFlow:
         self._ever = False
         # Up to which sample spikes were sent, and up to which nothing earlier follows.
         self._sent = self._known = 0
-        self._heard_ns = self._quiet_ns = 0
+        self._heard_ns = 0
         self._samples: list[NDArray[np.int64]] = []
         self._units: list[NDArray[np.int64]] = []
         self._held = 0
@@ -96,6 +96,11 @@ class SpikeFlow:
     def complete(self, sample: int) -> None:
         """Take it that all spikes before `sample`, which was heard of, are here."""
         self._known = max(self._known, sample)
+
+    def listened(self, until_ns: int) -> None:
+        """Learn that all that had arrived by then, on the host clock, has been taken."""
+        if self._begun and self._allowance_ns is not None and not self._silent(until_ns):
+            self._known = max(self._known, self.clock.sample_at(until_ns - self._allowance_ns))
 
     def lost(self, gap: int = 0) -> None:
         """Note that the connection broke, with so many losses: what comes next is a new segment."""
@@ -135,22 +140,13 @@ class SpikeFlow:
         self._gap += count
 
     def due_ns(self, now_ns: int) -> int | None:
-        """Return when `packets` has something to say although nothing arrives."""
-        if self._done:
-            return now_ns
-        if self._begun and self._known > self._sent:
-            return now_ns
-        if not self._begun or self._allowance_ns is None or self._silent(now_ns):
-            return None
-        return max(now_ns, self._quiet_ns)
+        """Return `now_ns` when `packets` has something to say."""
+        return now_ns if self._done or (self._begun and self._known > self._sent) else None
 
     def packets(self, now_ns: int) -> list[Packet]:
         """Return what there is to send."""
         if self._begun:
-            if self._allowance_ns is not None and not self._silent(now_ns):
-                self._known = max(self._known, self.clock.sample_at(now_ns - self._allowance_ns))
             self._flush(self._known, now_ns)
-            self._quiet_ns = now_ns + round(QUIET_S * 1e9)
         done, self._done = self._done, []
         return done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import select
 import socket
 import struct
 import sys
@@ -11,7 +12,6 @@ LARGEST = 65_535
 _BUFFER_BYTES = 8 * 1024 * 1024
 # Linux: with every datagram, how many were dropped so far because the buffer was full.
 _SO_RXQ_OVFL = 40
-_LOOK_S = 0.05
 
 
 class UdpListener:
@@ -57,10 +57,14 @@ class UdpListener:
         if _is_multicast(host):
             joined = socket.inet_aton(host) + socket.inet_aton(interface or "0.0.0.0")
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
-        self._socket.settimeout(_LOOK_S)
+        self._socket.setblocking(False)
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long for a datagram at most."""
+        select.select([self._socket], (), (), seconds)
 
     def receive(self) -> tuple[bytes, tuple[str, int]] | None:
-        """Return the next datagram and who sent it; None when none came for a moment."""
+        """Return the next datagram and who sent it; None when none waits."""
         try:
             if sys.platform == "win32":
                 data, sender = self._socket.recvfrom(LARGEST)
@@ -69,7 +73,7 @@ class UdpListener:
                 for level, kind, value in about:
                     if (level, kind) == (socket.SOL_SOCKET, _SO_RXQ_OVFL):
                         (self.overflowed,) = struct.unpack("I", value[:4])
-        except TimeoutError:
+        except BlockingIOError:
             return None
         return data, (sender[0], sender[1])
 

@@ -52,6 +52,8 @@ class NspDouble:
     ----------
     lose
         How many of the next datagrams with spikes are not sent although they are counted.
+    sent
+        Samples at 30 kHz and units of the spikes that were sent.
     began_ns
         Host time (`time.monotonic_ns`) at which its clock was zero.
     """
@@ -64,6 +66,7 @@ class NspDouble:
         self._hz = 1_000_000_000 if nanoseconds else 30_000
         self._source = source
         self.lose = 0
+        self.sent: list[tuple[int, int]] = []
         self.unit = 0
         self.extra = b""
         self.paused = threading.Event()
@@ -121,6 +124,7 @@ class NspDouble:
             data = b"".join(spikes + others) + extra
             if data and not self.paused.is_set():
                 self._socket.sendto(data, self._to)
+                self.sent += zip(samples.tolist(), units.tolist(), strict=True) if spikes else ()
 
     def _others(self, ms: int, now: int) -> list[bytes]:
         found = []

@@ -43,6 +43,8 @@ class RhxDouble:
     ----------
     log
         Every command that came.
+    sent
+        Samples and units of the spikes that were sent.
     began_ns
         Host time (`time.monotonic_ns`) of the first sample of the run.
     """
@@ -58,7 +60,7 @@ class RhxDouble:
         self.spikes, self.rate_hz, self.first, self.pieces = spikes, rate_hz, first, pieces
         self.ports = list(ports)
         self.log: list[str] = []
-        self.sent_spikes = 0
+        self.sent: list[tuple[int, int]] = []
         self.skip_blocks = 0
         self.garbage = b""
         self.silent = False
@@ -256,7 +258,7 @@ class RhxDouble:
             if channel in with_spikes:
                 stamp = (int(at) + self.first) % 2**32
                 spike += struct.pack("<I5sIB", 0x3AE2710F, channel.encode(), stamp, 1)
-                self.sent_spikes += 1
+                self.sent.append((int(at), int(unit)))
         garbage, self.garbage = self.garbage, b""
         self._write("waveform", waveform)
         self._write("spike", garbage + spike)

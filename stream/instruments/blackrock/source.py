@@ -20,7 +20,7 @@ from stream.node import Context, NodeSettings, StreamSpec
 from stream.packet import Packet
 
 # A spike is sent when its waveform is complete: of 128 samples at most, that is 4.3 ms after it.
-_ALLOWANCE_S = 0.008
+_ALLOWANCE_S = 0.006
 # The device says something every 10 ms, if only that it is alive.
 _PATIENCE_S = 0.25
 _TICKS_HZ = 30_000.0
@@ -71,9 +71,9 @@ class BlackrockSettings(NodeSettings):
 class Blackrock(LiveSource[BlackrockSettings, Heard]):
     """Listen to the packets of a device that runs, without telling it anything.
 
-    Time goes on with the clock of this host, set by the packets of the device, which come every
-    10 ms at least; a quarter of a second without any, and time stands still. Whether the device
-    counts nanoseconds or samples is seen in the first packets.
+    Time goes on with every spike, and without any with the clock of this host, set by the packets
+    of the device, which come every 10 ms at least; a quarter of a second without any, and time
+    stands still. Whether the device counts nanoseconds or samples is seen in the first packets.
     """
 
     use = "blackrock"
@@ -125,6 +125,10 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
 
     def take(self, item: Heard) -> Iterable[Packet]:
         """Take what a datagram told."""
+        if not item.newest:
+            if self._flow is not None:
+                self._flow.listened(item.arrived_ns)
+            return ()
         if self._flow is None:
             self._tell_clock(item)
             return ()
@@ -136,6 +140,9 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
         if item.times:
             times, units = self._chosen(item)
             self._flow.add(times, units, item.arrived_ns)
+            # All waveforms have one length, so that spikes come in the order of their times.
+            self._flow.hear(min(item.times), max(item.times), item.arrived_ns)
+            self._flow.complete(max(item.times) + 1)
         self._flow.hear(item.newest, item.newest, item.arrived_ns)
         if (drift := self._flow.clock.drift_ppm) is not None:
             self.context.counters.note("drift_ppm", round(drift, 1))

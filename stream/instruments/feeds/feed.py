@@ -128,6 +128,7 @@ class Feed(LiveSource[FeedSettings, Came]):
             "values": self._values,
         }[s.kind]  # fmt: skip
         self.reader = _READERS[urlsplit(s.address).scheme](s.address, self.arrivals)
+        self.reader.tells_silence = s.late is not None
         try:
             self.reader.connect()
         except OSError as error:
@@ -155,8 +156,11 @@ class Feed(LiveSource[FeedSettings, Came]):
     def take(self, item: Came) -> Iterable[Packet]:
         """Take one message."""
         self.reader.taken(item)
-        if not item.frames:
+        if item.frames is None:
             self._lose()
+            return ()
+        if not item.frames:
+            self._flow.listened(item.arrived_ns)
             return ()
         self._messages += 1
         self.context.counters.note("messages", self._messages)

@@ -14,6 +14,7 @@ from stream.errors import ConfigError, MissingExtraError
 from stream.instruments.arrivals import Arrivals
 from stream.instruments.feeds.message import LARGEST_BYTES
 from stream.instruments.reader import PAUSE_S, Reader
+from stream.instruments.spike_flow import QUIET_NS
 from stream.instruments.udp import UdpListener
 
 _LOOK_S = 0.05
@@ -24,27 +25,37 @@ _TAKE_OVER_NS = 1_000_000_000
 
 
 class Came(NamedTuple):
-    """A message, or the place where the connection was lost.
+    """A message, or the place where the connection was lost, or that nothing waited.
 
     Attributes
     ----------
     arrived_ns
         When, on the host clock.
     frames
-        Its parts, of which only ZeroMQ has more than one; empty where the connection was lost.
+        Its parts, of which only ZeroMQ has more than one. None where the connection was lost; no
+        parts where all that had arrived by then was handed on.
     """
 
     arrived_ns: int
-    frames: list[bytes]
+    frames: list[bytes] | None
 
 
 class FeedReader(Reader):
-    """What the three have in common."""
+    """What the three have in common.
+
+    Attributes
+    ----------
+    tells_silence
+        Whether to hand on, now and then, that nothing waits.
+    """
+
+    tells_silence = False
 
     def __init__(self, address: str, arrivals: Arrivals[Came]) -> None:
         super().__init__(address)
         self.address = address
         self._arrivals = arrivals
+        self._emptied_ns = 0
         # Each is changed by one thread only.
         self._put_bytes = self._taken_bytes = 0
 
@@ -59,11 +70,20 @@ class FeedReader(Reader):
 
     def taken(self, came: Came) -> None:
         """Learn that a message does not wait any more."""
-        self._taken_bytes += sum(map(len, came.frames))
+        self._taken_bytes += sum(map(len, came.frames or ()))
+
+    def emptied(self, at_ns: int) -> float:
+        """Hand on that nothing waited at `at_ns`; return how long to wait for something."""
+        if not self.tells_silence:
+            return _LOOK_S
+        if at_ns - self._emptied_ns >= QUIET_NS:
+            self._emptied_ns = at_ns
+            self._arrivals.put(Came(at_ns, []))
+        return QUIET_NS / 1e9
 
     def on_lost(self) -> None:
         """Mark the place where the connection was lost."""
-        self._arrivals.put(Came(time.monotonic_ns(), []))
+        self._arrivals.put(Came(time.monotonic_ns(), None))
 
 
 class UdpReader(FeedReader):
@@ -83,7 +103,9 @@ class UdpReader(FeedReader):
         sender: tuple[str, int] | None = None
         heard_ns = overflowed = 0
         while not self.stopping.is_set():
+            before_ns = time.monotonic_ns()
             if (received := self._listener.receive()) is None:
+                self._listener.wait(self.emptied(before_ns))
                 continue
             arrived_ns = time.monotonic_ns()
             data, whom = received
@@ -95,7 +117,7 @@ class UdpReader(FeedReader):
                     self.lose("other_sender")
                     continue
                 if sender is not None:
-                    self.put(arrived_ns, [])
+                    self.on_lost()
                 sender = whom
             heard_ns = arrived_ns
             self.put(arrived_ns, [data])
@@ -159,10 +181,14 @@ class ZmqReader(FeedReader):
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
         while not self.stopping.is_set():
-            ready = dict(poller.poll(round(_LOOK_S * 1000)))
-            if self._socket in ready:
-                frames = self._socket.recv_multipart()
+            before_ns = time.monotonic_ns()
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
                 self.put(time.monotonic_ns(), frames)
+                continue
+            except zmq.Again:
+                wait_s = self.emptied(before_ns)
+            ready = dict(poller.poll(round(wait_s * 1000)))
             if self._monitor in ready:
                 self._watch(recv_monitor_message(self._monitor)["event"])
 
@@ -220,10 +246,14 @@ class WebSocketReader(FeedReader):
         """Hand on messages until the server is lost."""
         from websockets.exceptions import ConnectionClosed
 
+        wait_s = 0.0
         while not self.stopping.is_set():
+            before_ns = time.monotonic_ns()
             try:
-                data = self._socket.recv(_LOOK_S)
+                data = self._socket.recv(wait_s)
             except TimeoutError:
+                # What was seen to be empty after waiting may not have been so before.
+                wait_s = 0.0 if wait_s else self.emptied(before_ns)
                 continue
             except ConnectionClosed as error:
                 if error.sent is not None and error.sent.code == 1009:
@@ -231,6 +261,7 @@ class WebSocketReader(FeedReader):
                 raise ConfigError(f"{self.address} was closed ({error}).") from None
             frame = data.encode() if isinstance(data, str) else data
             self.put(time.monotonic_ns(), [frame])
+            wait_s = 0.0
 
     def disconnect(self) -> None:
         """Close the connection."""

@@ -124,7 +124,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
     def take(self, item: Came) -> Iterable[Packet]:
         """Take one message."""
         self.reader.taken(item)
-        if not item.frames:
+        if item.frames is None:
             self._new()
             return ()
         try:

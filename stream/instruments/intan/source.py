@@ -199,4 +199,4 @@ class Intan(LiveSource[IntanSettings, Got | None]):
         self._flow.add(samples[kept], units[kept], arrived_ns)
         if kept.any():
             # RHX writes the spikes of a block sorted by time.
-            self._flow.complete(int(samples[kept][-1]))
+            self._flow.complete(int(samples[kept][-1]) + 1)

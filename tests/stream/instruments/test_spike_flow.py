@@ -20,6 +20,12 @@ def _flow(allowance_s: float | None = None, rate_hz: float = RATE_HZ) -> SpikeFl
     return SpikeFlow(SampleClock(rate_hz), Counters(), allowance_s)
 
 
+def _packets(flow: SpikeFlow, now_ns: int) -> list[Packet]:
+    """Everything that has arrived until now was taken."""
+    flow.listened(now_ns)
+    return flow.packets(now_ns)
+
+
 def _spikes(*samples: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(samples, np.int64), np.zeros(len(samples), np.int64)
 
@@ -48,7 +54,7 @@ def test_time_goes_on_while_nobody_spikes(tmp_path) -> None:
     flow.add(*_spikes(3000), START_NS)
     counted = []
     for ms in range(0, 1000, 2):
-        for packet in flow.packets(START_NS + ms * MS):
+        for packet in _packets(flow, START_NS + ms * MS):
             counted += list(bins.process("probe", packet))
     assert len(counted) == 195
     assert [float(c.data[0]) for c in counted] == [1.0] + [0.0] * 194
@@ -59,11 +65,11 @@ def test_time_goes_on_while_nobody_spikes(tmp_path) -> None:
 def test_without_an_allowance_only_the_instrument_lets_time_pass() -> None:
     flow = _flow()
     flow.add(*_spikes(3000, 3010), START_NS)
-    assert flow.packets(START_NS + 900 * MS) == []
+    assert _packets(flow, START_NS + 900 * MS) == []
     assert flow.due_ns(START_NS + 900 * MS) is None
     flow.passed(3300, START_NS + 901 * MS)
     assert flow.due_ns(START_NS + 901 * MS) == START_NS + 901 * MS
-    (packet,) = flow.packets(START_NS + 901 * MS)
+    (packet,) = _packets(flow, START_NS + 901 * MS)
     assert (packet.source_ns, packet.source_end_ns) == (100 * MS, 110 * MS)
     assert len(packet.data) == 2
 
@@ -84,9 +90,9 @@ def test_every_spike_is_sent_once_whatever_the_bursts(
         samples = [round(s * rate_hz / 30_000) for s in burst]
         flow.add(*_spikes(*samples), now_ns)
         added += samples
-        packets += flow.packets(now_ns)
+        packets += _packets(flow, now_ns)
     flow.lost()
-    packets += flow.packets(START_NS + 10**9)
+    packets += _packets(flow, START_NS + 10**9)
     expected = [SampleClock(rate_hz).source_ns(s) for s in sorted(added)]
     assert sorted(t for p in packets for t in p.data[:, 0].tolist()) == expected
     if "late_spikes" not in flow._counters.notes:
@@ -96,9 +102,9 @@ def test_every_spike_is_sent_once_whatever_the_bursts(
 def test_a_spike_later_than_allowed_is_sent_and_counted() -> None:
     flow = _flow(allowance_s=0.02)
     flow.add(*_spikes(3000), START_NS)
-    flow.packets(START_NS + 100 * MS)
+    _packets(flow, START_NS + 100 * MS)
     flow.add(*_spikes(3300), START_NS + 101 * MS)
-    sent = flow.packets(START_NS + 104 * MS)
+    sent = _packets(flow, START_NS + 104 * MS)
     assert _times_ms(sent) == [110]
     assert sent[0].source_ns > 110 * MS
     assert flow._counters.notes["late_spikes"] == 1
@@ -109,7 +115,7 @@ def test_a_clock_that_jumps_begins_a_segment_and_loses_nothing(to: int) -> None:
     flow = _flow(allowance_s=0.02)
     flow.add(*_spikes(3000 + 100_000), START_NS)
     flow.add(*_spikes(to, to + 1), START_NS + 5 * MS)
-    packets = flow.packets(START_NS + 40 * MS)
+    packets = _packets(flow, START_NS + 40 * MS)
     assert [p.segment for p in packets for _ in p.data] == [0, 1, 1]
     assert flow._counters.notes["clock_jumps"] == 1
     _check(packets)
@@ -123,7 +129,7 @@ def test_a_connection_that_was_stuck_for_seconds_loses_nothing_when_the_instrume
         now_ns = START_NS + (block * 10 + 10) * MS + (3000 * MS if block >= 20 else 0)
         flow.add(*_spikes(block * 300 + 7), now_ns)
         flow.passed(block * 300 + 300, now_ns)
-        packets += flow.packets(now_ns)
+        packets += _packets(flow, now_ns)
     assert {p.segment for p in packets} == {0}
     assert sum(len(p.data) for p in packets) == 100
     _check(packets)
@@ -133,11 +139,11 @@ def test_after_a_long_silence_time_stands_still_and_a_word_begins_a_segment() ->
     flow = _flow(allowance_s=0.02)
     flow.add(*_spikes(3000), START_NS)
     end_ns = START_NS + round(PATIENCE_S * 1e9)
-    assert flow.packets(end_ns)
+    assert _packets(flow, end_ns)
+    assert _packets(flow, end_ns + MS) == []
     assert flow.due_ns(end_ns + MS) is None
-    assert flow.packets(end_ns + MS) == []
     flow.add(*_spikes(3000 + 6 * RATE_HZ), START_NS + 6000 * MS)
-    (packet,) = flow.packets(START_NS + 6021 * MS)
+    (packet,) = _packets(flow, START_NS + 6021 * MS)
     assert packet.segment == 1
     assert flow._counters.notes["silences"] == 1
 
@@ -147,10 +153,10 @@ def test_a_lost_connection_ends_the_segment_and_says_what_is_missing() -> None:
     flow.add(*_spikes(3000), START_NS)
     flow.lost(gap=4)
     assert flow.due_ns(START_NS) == START_NS
-    assert _times_ms(flow.packets(START_NS)) == [100]
+    assert _times_ms(_packets(flow, START_NS)) == [100]
     flow.add(*_spikes(20), START_NS + 10)
     flow.passed(30, START_NS + 10)
-    (packet,) = flow.packets(START_NS + 10)
+    (packet,) = _packets(flow, START_NS + 10)
     assert (packet.segment, packet.gap) == (1, 4)
 
 
@@ -165,7 +171,7 @@ def test_bins_in_a_stretch_that_is_missing_are_marked_and_the_others_are_not(tmp
     flow.skip(3000)
     flow.missed(7)
     flow.passed(3600, START_NS + 1)
-    packets = flow.packets(START_NS + 1)
+    packets = _packets(flow, START_NS + 1)
     assert sum(p.gap for p in packets) == 7
     counted = [c for p in packets for c in bins.process("probe", p)]
     # 10 ms are known, then 90 ms missing, then 20 ms known.
@@ -207,9 +213,9 @@ def test_whatever_an_instrument_does_spikes_are_kept_and_time_goes_forward(
             flow.skip(at + by)
         else:
             flow.lost()
-        packets += flow.packets(now_ns)
+        packets += _packets(flow, now_ns)
     flow.lost()
-    packets += flow.packets(now_ns)
+    packets += _packets(flow, now_ns)
     assert sum(len(p.data) for p in packets) == added
     for p in packets:
         assert 0 < p.source_end_ns - p.source_ns <= 1e9

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,28 +49,24 @@ def nsp() -> Iterator[Callable[..., NspDouble]]:
         one.stop()
 
 
-def _expected(spikes: RecordedSpikes, got: Served) -> set[tuple[int, int]]:
-    first, end = got.packets[0].source_ns, got.packets[-1].source_end_ns
-    samples, units = spikes.between(first * 3 // 100_000, end * 3 // 100_000 + 2, 30_000)
-    times = np.array([round(int(s) * 1e9 / 30_000) for s in samples])
-    inside = (times >= first) & (times < end)
-    return set(zip(times[inside].tolist(), units[inside].tolist(), strict=True))
-
-
 @pytest.mark.parametrize("nanoseconds", [True, False])
 def test_every_spike_of_a_recording_arrives_once_on_either_clock(
     listen, nsp, shared_data, nanoseconds
 ) -> None:
     trial = maze(shared_data / "spikes" / "mc_maze_trials" / "trial_748_data.csv")
     got = listen(channels=["1..182"])
-    nsp(trial, got, nanoseconds=nanoseconds)
+    device = nsp(trial, got, nanoseconds=nanoseconds)
     got.seconds(0.7)
-    assert {tuple(row) for row in got.spikes().tolist()} == _expected(trial, got)
-    assert len(got.spikes()) > 200
+    device.stop()
+    first_ns = got.packets[0].source_ns
+    sent = [(round(sample * 1e9 / 30_000), unit) for sample, unit in device.sent]
+    sent = sorted(spike for spike in sent if spike[0] >= first_ns)
+    got.until(lambda: len(got.spikes()) >= len(sent))
+    assert sorted(map(tuple, got.spikes().tolist())) == sent
+    assert len(sent) > 200
     assert got.counters.dropped == {}
     assert got.counters.notes["device_clock_hz"] == (1e9 if nanoseconds else 30_000)
     assert got.counters.notes["other_packets"].keys() == {"continuous", "device_0x21"}
-    assert {p.segment for p in got.packets} == {0}
 
 
 def test_time_goes_on_while_nobody_spikes_and_stands_still_without_the_device(listen, nsp) -> None:
@@ -77,12 +74,14 @@ def test_time_goes_on_while_nobody_spikes_and_stands_still_without_the_device(li
     device = nsp(RecordedSpikes(np.empty(0), np.empty(0, np.int64), 1, 1.0), got)
     got.seconds(0.3)
     device.paused.set()
-    got.until(lambda: got.source.due_ns() is None)
-    stood = got.packets[-1].source_end_ns
+    paused_ns = time.monotonic_ns()
+    got.until(lambda: time.monotonic_ns() - paused_ns > 600_000_000)
+    before, segment = got.covered_s(), got.packets[-1].segment
+    got.until(lambda: time.monotonic_ns() - paused_ns > 700_000_000)
+    assert got.covered_s() == before
     device.paused.clear()
-    got.until(lambda: got.packets[-1].segment == 1)
-    assert got.counters.notes["silences"] == 1
-    assert got.packets[-1].source_end_ns > stood
+    got.until(lambda: got.packets[-1].segment > segment)
+    assert got.counters.notes["silences"] >= 1
 
 
 def test_lost_datagrams_are_missing_packets(listen, nsp) -> None:
@@ -111,7 +110,6 @@ def test_a_second_device_is_refused(listen, nsp) -> None:
     got.seconds(0.1)
     nsp(every(0.002, 4), got, source="127.0.0.2")
     got.dropped("other_device", 10)
-    assert {p.segment for p in got.packets} == {0}
 
 
 def test_packets_sent_to_a_group_are_heard(listen, nsp) -> None:
