@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -254,11 +255,12 @@ def _counted(report: Report) -> dict[str, Any]:
 
 def _back(seen: dict[str, NDArray[np.int64]], back_ns: list[int]) -> dict[str, Any]:
     waits_ms = []
-    for ns in back_ns:
-        later = seen["segments"][seen["segments"][:, 1] > ns, 1]
-        waits_ms.append((later[0] - ns) / 1e6 if len(later) else float("inf"))
+    for ns, next_ns in itertools.pairwise([*back_ns, 2**62]):
+        later = seen["segments"][:, 1]
+        waits_ms += ((later[(later > ns) & (later < next_ns)][:1] - ns) / 1e6).tolist()
     return {
-        "outages": len(waits_ms),
+        "outages": len(back_ns),
+        "not_back": len(back_ns) - len(waits_ms),
         "back_p50_ms": float(np.median(waits_ms)) if waits_ms else None,
         "back_max_ms": float(max(waits_ms)) if waits_ms else None,
     }
@@ -269,9 +271,8 @@ def _show(result: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{c['units']} units, away for {c['away_s']:g} s", box=None)
     columns = {
         "p50 us": "p50_us", "p99 us": "p99_us", "p99.9 us": "p999_us", "max us": "max_us",
-        "spikes": "spikes", "late": "late_spikes", "bin p50": "bins_p50_us",
-        "bin p99": "bins_p99_us", "outages": "outages",
-        "back p50 ms": "back_p50_ms", "back max ms": "back_max_ms", "cpu s": "cpu_s",
+        "spikes": "spikes", "late": "late_spikes", "lost": "outages", "not back": "not_back",
+        "back p50 ms": "back_p50_ms", "max ms": "back_max_ms",
     }  # fmt: skip
     table.add_column("")
     for column in columns:
@@ -280,6 +281,11 @@ def _show(result: dict[str, Any], console: Console) -> None:
         cells = [row[key] for key in columns.values()]
         shown = ["-" if cell is None else f"{cell:.0f}" for cell in cells]
         table.add_row(row["instrument"], *shown)
-    console.print(table)
+    console.print(table, soft_wrap=True)
     for row in result["rows"]:
-        console.print(f"{row['instrument']}: dropped {row['dropped']}", highlight=False)
+        console.print(
+            f"{row['instrument']}: to bins of 5 ms p50 {row['bins_p50_us']:.0f} us, p99"
+            f" {row['bins_p99_us']:.0f} us; CPU {row['cpu_s']:.1f} s of {row['duration_s']:.0f} s;"
+            f" dropped {row['dropped']}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -35,7 +35,7 @@ class SpikeFlow:
     is held to be here. Spikes that come even later are sent all the same, for a bin that is still
     open takes them; they are counted under the note `late_spikes`.
 
-    With an allowance, no time passes any more after a while without a word. What comes then
+    With an allowance, no time passes any more after `PATIENCE_S` without a word. What comes then
     begins a new segment, as after `lost`, and as after a clock that jumped by more than `JUMP_S`
     (notes `silences`, `clock_jumps`).
 
@@ -47,19 +47,20 @@ class SpikeFlow:
         Of the source.
     allowance_s
         How late a spike may be here; None for an instrument that lets time pass by itself.
-    patience_s
-        With an allowance: after so long without a word, no time passes any more.
+
+    Attributes
+    ----------
+    segment, first
+        Number of the segment that has begun last, and the sample with which it began.
     """
 
     def __init__(
-        self, clock: SampleClock, counters: Counters, allowance_s: float | None = None,
-        patience_s: float = PATIENCE_S,
-    ) -> None:  # fmt: skip
+        self, clock: SampleClock, counters: Counters, allowance_s: float | None = None
+    ) -> None:
         self.clock = clock
-        self.segment = 0
+        self.segment = self.first = 0
         self._counters = counters
         self._allowance_ns = None if allowance_s is None else round(allowance_s * 1e9)
-        self._patience_ns = round(patience_s * 1e9)
         self._jump = round(JUMP_S * clock.rate_hz)
         self._longest = max(1, round(_LONGEST_S * clock.rate_hz))
         self._begun = False
@@ -130,7 +131,7 @@ class SpikeFlow:
         if not self._begun:
             self.segment += self._ever
             self._begun = self._ever = True
-            self._sent = self._known = oldest
+            self.first = self._sent = self._known = oldest
             self.clock.restart()
         self.clock.observe(newest, arrived_ns)
         self._heard_ns = arrived_ns
@@ -151,7 +152,7 @@ class SpikeFlow:
         return done
 
     def _silent(self, now_ns: int) -> bool:
-        return now_ns - self._heard_ns > self._patience_ns
+        return now_ns - self._heard_ns > PATIENCE_S * 1e9
 
     def _jumped(self, newest: int, arrived_ns: int) -> bool:
         if newest < self._sent - self._jump:

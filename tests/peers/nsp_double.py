@@ -145,12 +145,12 @@ def main() -> None:
     parser.add_argument("--began", type=Path)
     options = parser.parse_args()
     spikes = maze(options.trial) if options.trial else every(0.01, 8)
+    print(options.port, flush=True)
     double = NspDouble(spikes, ("127.0.0.1", options.port)).start()
     while not double.began_ns:
         time.sleep(0.001)
     if options.began:
         options.began.write_text(str(double.began_ns))
-    print(options.port, flush=True)
     threading.Event().wait()
 
 

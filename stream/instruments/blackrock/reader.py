@@ -18,14 +18,14 @@ from stream.instruments.blackrock.packets import (
     split,
 )
 from stream.instruments.reader import Reader
-from stream.instruments.spike_flow import QUIET_NS
 from stream.instruments.udp import UdpListener
 
 _MOST_KINDS = 50
+_LOOK_S = 0.05
 
 
 class Heard(NamedTuple):
-    """What one datagram told; without a time in it, that nothing waited.
+    """What one datagram told.
 
     Attributes
     ----------
@@ -77,14 +77,10 @@ class BlackrockReader(Reader):
     def read(self) -> None:
         """Hand on what comes."""
         assert self._listener is not None
-        overflowed = emptied_ns = 0
+        overflowed = 0
         while not self.stopping.is_set():
-            before_ns = time.monotonic_ns()
             if (received := self._listener.receive()) is None:
-                if before_ns - emptied_ns >= QUIET_NS:
-                    emptied_ns = before_ns
-                    self._arrivals.put(Heard(before_ns, 0, [], [], [], 0))
-                self._listener.wait(QUIET_NS / 1e9)
+                self._listener.wait(_LOOK_S)
                 continue
             arrived_ns = time.monotonic_ns()
             data, (sender, _) = received

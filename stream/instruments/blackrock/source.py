@@ -19,10 +19,11 @@ from stream.instruments.spike_flow import SpikeFlow
 from stream.node import Context, NodeSettings, StreamSpec
 from stream.packet import Packet
 
-# A spike is sent when its waveform is complete: of 128 samples at most, that is 4.3 ms after it.
-_ALLOWANCE_S = 0.006
+# A spike is sent when its waveform is complete, and that has 128 samples at most.
+_BEHIND_S = 128 / 30_000
 # The device says something every 10 ms, if only that it is alive.
-_PATIENCE_S = 0.25
+_HOLE_S = 0.05
+_OUTAGE_S = 0.25
 _TICKS_HZ = 30_000.0
 _NANOSECONDS_HZ = 1e9
 # Long enough to tell 30 ticks a millisecond from a million.
@@ -71,9 +72,9 @@ class BlackrockSettings(NodeSettings):
 class Blackrock(LiveSource[BlackrockSettings, Heard]):
     """Listen to the packets of a device that runs, without telling it anything.
 
-    Time goes on with every spike, and without any with the clock of this host, set by the packets
-    of the device, which come every 10 ms at least; a quarter of a second without any, and time
-    stands still. Whether the device counts nanoseconds or samples is seen in the first packets.
+    Time goes on with whatever the device sends, which is something every 10 ms at least. When more
+    than 50 ms of it are missing, no packet covers them; more than 250 ms begin a new segment.
+    Whether the device counts nanoseconds or samples is seen in the first packets.
     """
 
     use = "blackrock"
@@ -122,31 +123,48 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
     def _begin(self) -> None:
         self._flow: SpikeFlow | None = None
         self._first: Heard | None = None
+        self._newest: int | None = None
 
     def take(self, item: Heard) -> Iterable[Packet]:
         """Take what a datagram told."""
-        if not item.newest:
-            if self._flow is not None:
-                self._flow.listened(item.arrived_ns)
-            return ()
-        if self._flow is None:
+        flow = self._flow
+        if flow is None:
             self._tell_clock(item)
             return ()
-        drop = self.context.counters.drop
         if item.missing:
-            drop("missing_packets", item.missing)
-            self._flow.missed(item.missing)
-        # Spikes first: what is newest may come from the same datagram.
+            self.context.counters.drop("missing_packets", item.missing)
+            flow.missed(item.missing)
+        self._look_for_hole(item, flow)
+        flow.hear(item.newest, item.newest, item.arrived_ns)
+        behind = item.newest - round(_BEHIND_S * flow.clock.rate_hz)
         if item.times:
             times, units = self._chosen(item)
-            self._flow.add(times, units, item.arrived_ns)
+            # Of the time before a segment, only some spikes are still on their way.
+            inside = times >= flow.first
+            flow.add(times[inside], units[inside], item.arrived_ns)
             # All waveforms have one length, so that spikes come in the order of their times.
-            self._flow.hear(min(item.times), max(item.times), item.arrived_ns)
-            self._flow.complete(max(item.times) + 1)
-        self._flow.hear(item.newest, item.newest, item.arrived_ns)
-        if (drift := self._flow.clock.drift_ppm) is not None:
+            behind = max(behind, max(item.times) + 1)
+        flow.complete(behind)
+        if (drift := flow.clock.drift_ppm) is not None:
             self.context.counters.note("drift_ppm", round(drift, 1))
         return ()
+
+    def _look_for_hole(self, item: Heard, flow: SpikeFlow) -> None:
+        """Leave out the time in which the device was not heard although it ran."""
+        before, self._newest = self._newest, item.newest
+        if before is None:
+            return
+        hole_s = (item.newest - before) / flow.clock.rate_hz
+        if hole_s < _HOLE_S:
+            return
+        notes = self.context.counters.notes
+        self.context.counters.note("missing_s", round(notes.get("missing_s", 0) + hole_s, 3))
+        if hole_s > _OUTAGE_S:
+            self.context.counters.note("outages", notes.get("outages", 0) + 1)
+            flow.lost()
+        else:
+            behind = item.newest - round(_BEHIND_S * flow.clock.rate_hz)
+            flow.skip(min([behind, *item.times]))
 
     def _tell_clock(self, item: Heard) -> None:
         """Tell by the first packets whether the device counts nanoseconds or samples."""
@@ -161,7 +179,7 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
         rate_hz = _TICKS_HZ if ticks_hz < 1e6 else _NANOSECONDS_HZ
         counters = self.context.counters
         counters.note("device_clock_hz", rate_hz)
-        self._flow = SpikeFlow(SampleClock(rate_hz), counters, _ALLOWANCE_S, _PATIENCE_S)
+        self._flow = SpikeFlow(SampleClock(rate_hz), counters)
 
     def _chosen(self, item: Heard) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         drop = self.context.counters.drop

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import time
@@ -81,7 +82,24 @@ def test_time_goes_on_while_nobody_spikes_and_stands_still_without_the_device(li
     assert got.covered_s() == before
     device.paused.clear()
     got.until(lambda: got.packets[-1].segment > segment)
-    assert got.counters.notes["silences"] >= 1
+    assert got.counters.notes["outages"] >= 1
+    assert got.counters.notes["missing_s"] >= 0.5
+
+
+def test_the_time_of_a_short_outage_is_not_taken_for_silence(listen, nsp) -> None:
+    got = listen()
+    device = nsp(every(0.002, 4), got)
+    got.seconds(0.1)
+    device.paused.set()
+    paused_ns = time.monotonic_ns()
+    got.until(lambda: time.monotonic_ns() - paused_ns > 120_000_000)
+    device.paused.clear()
+    got.until(lambda: "missing_s" in got.counters.notes)
+    got.seconds(got.covered_s() + 0.05)
+    hole = max(
+        (b.source_ns - a.source_end_ns for a, b in itertools.pairwise(got.packets)), default=0
+    )
+    assert hole > 100_000_000
 
 
 def test_lost_datagrams_are_missing_packets(listen, nsp) -> None:
