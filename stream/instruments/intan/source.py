@@ -190,7 +190,8 @@ class Intan(LiveSource[IntanSettings, Got | None]):
         if artifact.any():
             drop("artifact", int(artifact.sum()))
         samples = self._unwrap.feed(spikes["timestamp"])
-        kept = known & ~artifact
+        # Of the time before a segment, only some spikes are still on their way.
+        kept = known & ~artifact & (samples >= self._flow.first)
         units = np.array(self._in_frame, np.int64)[at]
         if self.settings.sorted:
             units = units * len(_UNITS) + np.array(
