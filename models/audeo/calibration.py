@@ -16,23 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.audeo.crops import Crop, Labels, Light, Random, batches_of, draw_crop
 from models.audeo.dataset import Stored
 from models.audeo.evaluation import notes_of
 from models.audeo.network import LOOK_AHEADS, SEEN_LONG, PianoNetwork, run_through
-from models.audeo.training import (
-    Crop,
-    Labels,
-    Light,
-    TrainingSettings,
-    batch_loss,
-    batches_of,
-    draw_crop,
-    follow_average,
-)
+from models.audeo.training import TrainingSettings, batch_loss, follow_average
 from stream.errors import ConfigError
 from stream.music.keyboard import KEYS, LOWEST_PITCH
 
-Random = np.random.Generator
 _SURE_ONSET, _NO_ONSET = 0.7, 0.1
 _SURE_FRAME, _NO_FRAME = 0.8, 0.1
 _FEWEST_NOTES = 20
@@ -85,14 +76,14 @@ def calibrate(
     for module in student.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = s.momentum
-    training = TrainingSettings(batch=s.rendered, crop_frames=s.frames)
+    training = TrainingSettings()
     optimiser = torch.optim.AdamW(student.parameters(), s.rate, weight_decay=1e-2)
     spread = video.strips[:: max(1, len(video.strips) // 20), ..., :3]
     background = np.median(spread, axis=0).astype(np.uint8)
     student.train()
     for update in range(1, s.updates + 1):
         crops = [
-            draw_crop(rng, clips[int(rng.integers(len(clips)))], training)
+            draw_crop(rng, clips[int(rng.integers(len(clips)))], training.crop_whites, s.frames)
             for _ in range(s.rendered)
         ]
         own = _own_crop(rng, video, labels, background, s.frames)

@@ -9,6 +9,7 @@ import torch
 
 from exporters.audeo import export_piano
 from models.audeo.calibration import CalibrationSettings, Video, calibrate, taught
+from models.audeo.crops import Crop, Labels, Light, batches_of, shown
 from models.audeo.dataset import Stored
 from models.audeo.evaluation import best_threshold, of_file, of_network, tally
 from models.audeo.network import (
@@ -24,16 +25,7 @@ from models.audeo.rendering.clip import film
 from models.audeo.rendering.looks import draw_look
 from models.audeo.rendering.performance import Written, perform
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
-from models.audeo.training import (
-    Checkpoint,
-    Crop,
-    Labels,
-    Light,
-    TrainingSettings,
-    batches_of,
-    fit,
-    shown,
-)
+from models.audeo.training import Checkpoint, TrainingSettings, fit
 from stream.errors import ConfigError, ModelError
 from stream.inference import StreamingSession
 from stream.music.piano.strip import side_of
