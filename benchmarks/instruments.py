@@ -270,11 +270,11 @@ def _show(result: dict[str, Any], console: Console) -> None:
     c = result["conditions"]
     table = Table(title=f"{c['units']} units, away for {c['away_s']:g} s", box=None)
     columns = {
-        "p50 us": "p50_us", "p99 us": "p99_us", "p99.9 us": "p999_us", "max us": "max_us",
-        "spikes": "spikes", "late": "late_spikes", "lost": "outages", "not back": "not_back",
+        "p50 us": "p50_us", "p99": "p99_us", "p99.9": "p999_us", "max": "max_us",
+        "spikes": "spikes", "late": "late_spikes", "lost": "outages", "never back": "not_back",
         "back p50 ms": "back_p50_ms", "max ms": "back_max_ms",
     }  # fmt: skip
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=21)
     for column in columns:
         table.add_column(column, justify="right")
     for row in result["rows"]:
