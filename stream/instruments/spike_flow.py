@@ -126,7 +126,8 @@ class SpikeFlow:
                 self._end()
             elif self._jumped(newest, arrived_ns):
                 self._count("clock_jumps")
-                _log.warning("the clock of the instrument jumped to %d: a new segment", newest)
+                if self._counters.notes["clock_jumps"] == 1:
+                    _log.warning("the clock of the instrument jumped to %d: a new segment", newest)
                 self._end()
         if not self._begun:
             self.segment += self._ever

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.errors import ConfigError
+from stream.errors import ConfigError, MissingExtraError
 from stream.instruments.feeds.feed import Feed, FeedSettings
 from stream.instruments.feeds.message import RefusedError, Ticks, read_message
 from tests.peers.home_rig import UdpRig, WebSocketRig, ZmqRig, as_json, as_msgpack
@@ -272,6 +273,12 @@ def test_an_address_that_cannot_be_is_said_before_the_run(serve) -> None:
     for wrong in ("5005", "udp://127.0.0.1", "http://127.0.0.1:80", "udp://127.0.0.1:99999"):
         with pytest.raises(ValueError, match="expected udp://"):
             FeedSettings(address=wrong, kind="spikes", names=["a"])
+
+
+def test_without_its_package_a_websocket_is_refused_and_the_extra_named(serve, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.sync.client", None)
+    with pytest.raises(MissingExtraError, match=r"innervate\[websocket\]"):
+        serve("ws://127.0.0.1:1", **SPIKES)
 
 
 @pytest.mark.parametrize(
