@@ -103,7 +103,7 @@ class Acquisition:
                 line, up = ttl_edge(message, frames[-1])
                 self.edge(message.content.stream, line, up, message.content.sample_num, arrived_ns)
         except WireError as error:
-            self.refuse("unreadable", str(error))
+            self.refuse("unreadable", f"sent what is no message: {error}")
             return []
         return packets
 
@@ -213,11 +213,6 @@ class Acquisition:
     def _data(self, block: Block, payload: bytes, arrived_ns: int) -> list[Packet]:
         if not self._is_ours(block.stream) or not block.num_samples:
             return []
-        if block.sample_rate != self._rate_hz:
-            self.refuse(
-                "other_rate", f"states {block.sample_rate:g} Hz now, was {self._rate_hz:g} Hz"
-            )
-            return []
         packets: list[Packet] = []
         if block.sample_num != self._block_sample:
             packets = self._new_block(block, arrived_ns)
@@ -225,6 +220,11 @@ class Acquisition:
             return packets
         if not self._blocks.knows(block):
             self.refuse("other_channel", f"sent channel {block.channel_num + 1}, new since then")
+        elif block.sample_rate != self._rate_hz:
+            # Where its samples belong is told by their numbers, so spikes go on; what they are not.
+            self.refuse(
+                "other_rate", f"states {block.sample_rate:g} Hz now, was {self._rate_hz:g} Hz"
+            )
         elif (samples := self._blocks.add(block, payload)) is not None:
             end = block.sample_num + block.num_samples
             packet = Packet(
@@ -273,7 +273,7 @@ class Acquisition:
         self._missing_samples += missing
         self._say("hole", f"left out {missing} samples before sample {sample}")
         for output in self._gap:
-            self._gap[output] += max(1, -(-missing // n))
+            self._gap[output] = max(self._gap[output], -(-missing // n))
         self._spikes.pass_by(sample - HELD_SAMPLES)
         self._edges.pass_by(sample)
 

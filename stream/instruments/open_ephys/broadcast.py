@@ -69,9 +69,9 @@ def decode(frames: Sequence[bytes]) -> Happened:
         They are no message of the Event Broadcaster.
     """
     if len(frames) != 2 or frames[0] not in (b"\0\0", b"\1\0"):
-        if frames[0] in (b"DATA\0", b"EVENT\0"):
+        if len(frames) > 1 and frames[0] in (b"DATA\0", b"EVENT\0"):
             raise WireError("a message of the ZMQ Interface came in, which is another plugin")
-        raise WireError(f"a message of {len(frames)} frames began with {bytes(frames[0][:12])!r}")
+        raise WireError(f"a message of {len(frames)} frames began with {b''.join(frames)[:12]!r}")
     body = frames[1]
     if len(body) > _LIMIT_BYTES:
         raise WireError(f"an event of {len(body)} bytes came in, at most {_LIMIT_BYTES} do")

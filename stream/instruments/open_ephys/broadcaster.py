@@ -80,7 +80,7 @@ class OpenEphysEvents(Listener[OpenEphysEventsSettings]):
         try:
             happened = decode(frames)
         except WireError as error:
-            self.acquisition.refuse("unreadable", str(error))
+            self.acquisition.refuse("unreadable", f"sent what is no message: {error}")
             return []
         stream, sample = happened.stream, happened.sample
         if happened.electrode:

@@ -13,7 +13,7 @@ from stream.instruments.open_ephys.subscription import Subscription
 
 LOOK_S = 3.0
 """How long to wait for messages, and how long to collect units by their spikes."""
-_CONNECT_S = 1.5
+_CONNECT_S = 1.0
 _SHIFT = 2
 """How far the plugin goes on to a free port when its own is taken (`ZmqInterface.cpp`)."""
 

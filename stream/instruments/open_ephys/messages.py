@@ -98,7 +98,7 @@ def decode(frames: Sequence[bytes]) -> Message:
     if not 2 <= len(frames) <= 3 or frames[0] not in (b"DATA\0", b"EVENT\0"):
         if len(frames) == 2 and len(frames[0]) == 2:
             raise WireError("a message of the Event Broadcaster came in, which is another plugin")
-        raise WireError(f"a message of {len(frames)} frames began with {bytes(frames[0][:12])!r}")
+        raise WireError(f"a message of {len(frames)} frames began with {b''.join(frames)[:12]!r}")
     header = frames[1]
     if len(header) > HEADER_LIMIT_BYTES:
         raise WireError(f"a header of {len(header)} bytes came in, at most {HEADER_LIMIT_BYTES} do")
