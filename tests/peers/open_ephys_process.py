@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 
 
 class OpenEphysProcess:
-    """The double in a process of its own; `tests/peers/open_ephys.py` has its options and commands.
+    """The double in a process of its own; `open_ephys_gui.py` has its options and commands.
 
     Options are given as keywords: `channels=384` for `--channels 384`, `raw=True` for `--raw`.
     """
@@ -25,7 +25,7 @@ class OpenEphysProcess:
                 words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
         path = os.pathsep.join(filter(None, [str(_HERE.parents[1]), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [sys.executable, str(_HERE / "open_ephys.py"), *words],
+            [sys.executable, str(_HERE / "open_ephys_gui.py"), *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip

@@ -208,7 +208,8 @@ class Acquisition:
         self.clock.observe(sample + 1, arrived_ns)
         self._next = max(self._next or sample, sample + 1)
         if self._spikes.known is None:
-            self._begin(sample)
+            self._spikes.begin(sample)
+            self._edges.begin(sample)
 
     def _data(self, block: Block, payload: bytes, arrived_ns: int) -> list[Packet]:
         if not self._is_ours(block.stream) or not block.num_samples:
@@ -254,7 +255,9 @@ class Acquisition:
         began = self._spikes.known is None
         if began:
             # What was sent of this block before there was somebody to listen is not known.
-            self._begin(max(sample - HELD_SAMPLES, min(sample, 0)) if self._whole else end)
+            first = sample if self._whole else end
+            self._spikes.begin(max(first - HELD_SAMPLES, min(first, 0)))
+            self._edges.begin(first)
         else:
             self._worst_ns = max(self._worst_ns, self.clock.away_ns(end, arrived_ns))
         if self._blocks is not None:
@@ -264,10 +267,6 @@ class Acquisition:
                 self._blocks.begin(n)
         self.clock.observe(end, arrived_ns)
         return self._points(end - HELD_SAMPLES, end, arrived_ns)
-
-    def _begin(self, sample: int) -> None:
-        self._spikes.begin(sample)
-        self._edges.begin(sample)
 
     def _hole(self, sample: int, missing: int, n: int) -> None:
         self._missing_samples += missing
@@ -312,7 +311,9 @@ class Acquisition:
         if self._lines and edges.known is not None:
             edges_end = sampled if self._blocks_tell else until
             if edges_end > edges.known:
-                for packet in edges_until(edges, edges_end, self.clock, self.segment, self._lines):
+                for packet in edges_until(
+                    edges, edges_end, sampled, self.clock, self.segment, lines=self._lines
+                ):
                     packet.output = "ttl"
                     packets.append(self._stamped(packet, edges_end, arrived_ns))
         return packets

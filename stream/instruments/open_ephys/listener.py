@@ -139,10 +139,9 @@ class Listener(Source[S]):
             self._subscription.close()
 
     def _notice(self, now_ns: int) -> None:
-        if self._by_clock:
-            away = not self._subscription.connected
-        else:
-            away = now_ns - self._came_ns > _SILENT_NS
+        if self._by_clock and self._subscription.connected:
+            self._came_ns = now_ns
+        away = now_ns - self._came_ns > _SILENT_NS
         if away and not self._away:
             self._outages += 1
             _log.warning("nothing comes from %s any more", self._subscription.address)

@@ -81,7 +81,7 @@ def spikes_until(
 
 
 def edges_until(
-    points: Points, until: int, clock: SampleClock, segment: int, lines: int
+    points: Points, until: int, sampled: int, clock: SampleClock, segment: int, *, lines: int
 ) -> list[Packet]:
     """Return a packet for every moment at which lines changed, and one up to `until` for the rest.
 
@@ -90,7 +90,7 @@ def edges_until(
     assert points.known is not None
     start_ns, end_ns = clock.source_ns(points.known), clock.source_ns(max(points.known, until))
     moments: dict[int, list[int]] = {}
-    for sample, index in points.take(until, until):
+    for sample, index in points.take(until, sampled):
         moments.setdefault(sample, []).append(index)
     packets = []
     for sample, indices in moments.items():

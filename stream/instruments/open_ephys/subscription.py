@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 import zmq
@@ -16,6 +17,7 @@ _AGAIN_MS = 100
 _GIVE_UP_MS = 500
 _PING_MS = 1000
 _DEAD_MS = 3000
+_AFRESH_NS = 700_000_000
 
 
 class Subscription:
@@ -23,7 +25,8 @@ class Subscription:
 
     The thread of ZeroMQ takes messages off the network and lets them wait here, so that the sender
     does not meet a full queue while a node is busy. Where nothing answers, it is tried again ten
-    times a second; a peer that is unreachable, or silent to pings for 3 s, counts as gone.
+    times a second; a peer that is unreachable, or silent to pings for 3 s, counts as gone. After a
+    breach of its protocol, such as too large a message, ZeroMQ does not try again: `watch` does.
 
     Attributes
     ----------
@@ -53,12 +56,10 @@ class Subscription:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_MS)
         socket.subscribe(b"")
         self._monitor = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED
-            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            | zmq.EVENT_DISCONNECTED
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )
         self._monitor.linger = 0
+        self._again_ns = time.monotonic_ns() + _AFRESH_NS
         socket.connect(self.address)
 
     def fileno(self) -> int:
@@ -88,17 +89,25 @@ class Subscription:
         self._socket.poll(max(0, round(timeout_s * 1000)))
 
     def watch(self) -> None:
-        """Learn what has become of the connection."""
+        """Learn what has become of the connection, and make a new one when it is gone for good."""
         with contextlib.suppress(zmq.Again):
             while True:
                 event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self.connected = True
-                elif event == zmq.EVENT_DISCONNECTED:
+                else:
+                    # Who hangs up without having shaken hands is no publisher.
+                    self.alien |= not self.connected
                     self.lost += self.connected
                     self.connected = False
-                else:
-                    self.alien = True
+        now_ns = time.monotonic_ns()
+        if self.connected:
+            self._again_ns = now_ns + _AFRESH_NS
+        elif now_ns >= self._again_ns:
+            self._again_ns = now_ns + _AFRESH_NS
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.disconnect(self.address)
+            self._socket.connect(self.address)
 
     def close(self) -> None:
         """Release the sockets."""

@@ -217,10 +217,13 @@ def test_without_blocks_spikes_leave_when_they_are_old_enough_and_the_clock_goes
     gui = Gui(blocks=False)
     gui.spike(1000)
     gui.spike(1200, "b")
+    gui.edge(1300, 1, True)
     assert gui.acquisition.elapse(START_NS + 1 * MS) == []
     gui.now_ns += 70 * MS
+    gui.edge(3100, 1, False)
     gui.packets += gui.acquisition.elapse(gui.now_ns)
     assert gui.spikes == [(1000, 0), (1200, 1)]
+    assert [p.source_ns for p in gui.of("ttl") if p.data.any()] == [ns(1300)]
     gui.now_ns += 50 * MS
     (empty,) = [p for p in gui.acquisition.elapse(gui.now_ns) if p.output == ""]
     assert len(empty.data) == 0

@@ -1,6 +1,6 @@
 """A double of the Open Ephys GUI: its ZMQ Interface and its Event Broadcaster, as one process.
 
-    python tests/peers/open_ephys.py --recording FILE.nwb [--port 5556] [--channels 4] ...
+    python tests/peers/open_ephys_gui.py --recording FILE.nwb [--port 5556] [--channels 4] ...
 
 Made from the protocol, not from the plugins' code. It plays the spikes of a recording, again and
 again, in bursts like the GUI's: a block every 1024 / 44100 s, its spikes and TTL edges first, then
