@@ -1,10 +1,10 @@
 """Both sources against the double in a process of its own, and the double against its clients."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,8 +221,8 @@ def test_a_run_records_a_real_session_from_the_gui_bin_by_bin(tmp_path, double, 
     from stream.spikes.nwb_write import write_recording
 
     trial = sorted((shared_data / "spikes" / "mc_maze_trials").glob("trial_*.csv"))[:1]
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
-    mapping = load_mapping(f"{root}/../configs/import/mc_maze_trials.yaml")
+    root = Path(__file__).parents[4]
+    mapping = load_mapping(root / "configs" / "import" / "mc_maze_trials.yaml")
     imported = import_files(trial, mapping)
     maze = tmp_path / "maze.nwb"
     write_recording(imported.recording, maze, imported.session)
