@@ -231,7 +231,7 @@ def test_a_run_records_a_real_session_from_the_gui_bin_by_bin(tmp_path, double, 
     nodes = {
         "probe": {"use": "openephys", "port": gui.port, "units": units, "group": "decode"},
         "bins": {"use": "spikes.bin", "from": "probe", "width": "5 ms", "group": "decode"},
-        "saved": {"use": "record", "from": ["probe", "bins", "probe.ttl"], "file": "live.nwb"},
+        "saved": {"use": "record", "from": ["probe", "probe.ttl"], "file": "live.nwb"},
     }
     pipeline, report = tmp_path / "p.yaml", tmp_path / "r.json"
     pipeline.write_text(yaml.safe_dump({"name": "maze", "nodes": nodes}))
