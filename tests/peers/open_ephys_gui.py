@@ -22,6 +22,8 @@ a line of JSON:
     bad KIND     send a message that is none: half, short, gigabyte, large, json, text, alien
     state        only answer
     quit         stop
+
+With `--log FILE`, a line of JSON for each block: when it began to send it, and its channels.
 """
 
 from __future__ import annotations
@@ -241,11 +243,8 @@ class Double:
                 self.send_edge(edge * self.o.ttl + self.shift, 0, edge % 2 == 1)
         for sample, electrode, sorted_id in found:
             self.send_spike(sample + self.shift, electrode, sorted_id)
-        if self.log is not None:
-            line = {"t_ns": began_ns, "sample": start + self.shift, "n": n, "spikes": len(found)}
-            self.log.write(json.dumps(line) + "\n")
-            self.log.flush()
         shown = start + self.shift
+        data_ns = time.monotonic_ns()
         for channel in range(self.channels):
             # As `pretty` writes it, but 16,500 times a second.
             header = (
@@ -258,6 +257,10 @@ class Double:
             at = (start + 997 * channel) % NOISE_SAMPLES
             self.publish(b"DATA\0", header.encode(), self.noise[at : at + n].tobytes())
         self.sample = end
+        if self.log is not None:
+            line = {"t_ns": began_ns, "data_ns": data_ns, "sample": shown, "n": n}
+            self.log.write(json.dumps(line) + "\n")
+            self.log.flush()
 
     def send_bad(self, kind: str) -> None:
         content = {

@@ -97,7 +97,8 @@ class Listener(Source[S]):
         """Return now when messages wait, else when to look after the connection."""
         if not self._started:
             return None
-        return 0 if self._subscription.waiting else self._timer_ns
+        # Not earlier than now, or a source that is behind would not end with the run.
+        return time.monotonic_ns() if self._subscription.waiting else self._timer_ns
 
     def tick(self) -> Iterable[Packet]:
         """Read messages up to the first that gives packets, so that these leave at once."""
