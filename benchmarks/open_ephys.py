@@ -168,19 +168,22 @@ class _Bench:
                 time.sleep(2)
 
         puller = threading.Thread(target=pull)
-        started = time.monotonic()
-        # A double takes a while to start again.
-        each_s = away_s + (2.5 if how == "cable pulled" else 6)
+
+        def follow(status: dict[str, Any]) -> bool:
+            """Begin when the run has begun, and end it at the end."""
+            if status["state"] == "running" and puller.ident is None:
+                puller.start()
+            return puller.ident is not None and not puller.is_alive()
+
         try:
             report = self._run(
-                "unplugged", times * each_s + 4, at_start=puller.start,
+                "unplugged", None, on_status=follow,
                 probe={"use": "openephys", "port": port, "units": self._names(), "group": "g"},
                 books={
                     "use": "benchmarks._open_ephys_parts:Books", "from": ["probe", "probe.samples"],
                     "group": "g",
                 },
             )  # fmt: skip
-            puller.join()
         finally:
             gui.stop()
         notes = report.nodes["probe"]["notes"]
@@ -199,7 +202,7 @@ class _Bench:
             "unaccounted_samples": span - book["rows"] - notes["missing_samples"]
             if how == "cable pulled" else None,
             "lost_messages": report.nodes["probe"]["dropped"].get("lost_messages", 0),
-            "seconds": round(time.monotonic() - started),
+            "seconds": round(report.duration_s),
         }  # fmt: skip
 
     def loop(self, seconds: float, realtime: bool) -> list[dict[str, Any]]:
@@ -262,8 +265,8 @@ class _Bench:
         return [f"Electrode {unit + 1}" for unit in range(self.units)]
 
     def _run(
-        self, part: str, seconds: float, *, at_start: Any = None, realtime: Any = (),
-        name: str = "open-ephys", **nodes: Any,
+        self, part: str, seconds: float | None, *, at_start: Any = None, on_status: Any = None,
+        realtime: Any = (), name: str = "open-ephys", **nodes: Any,
     ) -> Report:  # fmt: skip
         pipeline = self.folder / f"{part}.yaml"
         text = {"name": name, "nodes": nodes, "realtime": list(realtime)}
@@ -274,7 +277,7 @@ class _Bench:
         folder = self.folder / f"run-{part}"
         if folder.exists():
             folder.rename(self.folder / f"earlier-{time.monotonic_ns()}")
-        report = run_plan(plan, duration_s=seconds, run_dir=folder)
+        report = run_plan(plan, duration_s=seconds, on_status=on_status, run_dir=folder)
         if report.exit:
             raise InnervateError(report.message)
         return report
