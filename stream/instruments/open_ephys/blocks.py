@@ -21,15 +21,15 @@ class Blocks:
 
     def __init__(self, channels: Sequence[int]) -> None:
         self.missing = 0
-        self._rows = {channel: row for row, channel in enumerate(channels)}
+        self._columns = {channel: column for column, channel in enumerate(channels)}
         self._samples: NDArray[np.float32] | None = None
         self._there = bytearray()
 
     def begin(self, n: int) -> None:
         """Begin a block of `n` samples."""
         self.abandon()
-        self._samples = np.empty((len(self._rows), n), np.float32)
-        self._there = bytearray(len(self._rows))
+        self._samples = np.empty((n, len(self._columns)), np.float32)
+        self._there = bytearray(len(self._columns))
 
     def abandon(self) -> None:
         """Throw away what there is of a block; before the next `begin` nothing is taken."""
@@ -42,17 +42,17 @@ class Blocks:
 
     def knows(self, block: Block) -> bool:
         """Whether this is one of the channels."""
-        return block.channel_num in self._rows
+        return block.channel_num in self._columns
 
     def add(self, block: Block, payload: bytes) -> NDArray[np.float32] | None:
         """Take one channel in. Return (samples, channels) when it was the last one missing."""
-        if self._samples is None or block.num_samples != self._samples.shape[1]:
+        if self._samples is None or block.num_samples != len(self._samples):
             return None
-        row = self._rows[block.channel_num]
-        self._samples[row] = np.frombuffer(payload, "<f4")
-        self._there[row] = 1
+        column = self._columns[block.channel_num]
+        self._samples[:, column] = np.frombuffer(payload, "<f4")
+        self._there[column] = 1
         # Channels come in order, so that only the last one needs a look at all of them.
-        if row < len(self._there) - 1 or not all(self._there):
+        if column < len(self._there) - 1 or not all(self._there):
             return None
         done, self._samples = self._samples, None
-        return np.ascontiguousarray(done.T)
+        return done

@@ -52,7 +52,7 @@ class Waveform(msgspec.Struct):
     """Of `Spike`: on which electrode the peak was when. `sorted_id` is 0 for unsorted ones."""
 
     stream: _Text
-    electrode: _Text
+    electrode: _Text | int
     sample_num: Sample
     num_channels: _Channels
     num_samples: _Count
