@@ -213,6 +213,27 @@ def test_a_spike_of_an_impossible_time_is_counted_and_the_others_pass(gui: Gui) 
     assert gui.counters.notes["implausible_times"] == 2
 
 
+def test_a_block_that_comes_late_keeps_the_time_at_which_it_was_taken(gui: Gui) -> None:
+    for sample in range(0, 3000, N):
+        gui.block(sample)
+    gui.block(3000, after_ns=18 * MS)
+    late = gui.of("samples")[-1]
+    assert late.t_ns == gui.now_ns - 8 * MS
+    assert gui.of("")[-1].t_ns == late.t_ns - ns(HELD_SAMPLES)
+    gui.acquisition.note()
+    assert gui.counters.notes["worst_block_late_ms"] == 8
+
+
+def test_a_spike_that_comes_too_late_is_passed_on_and_counted(gui: Gui) -> None:
+    gui.block(0)
+    gui.block(N)
+    gui.spike(50)
+    gui.block(2 * N)
+    assert gui.spikes == [(50, 0)]
+    gui.acquisition.note()
+    assert gui.counters.notes["late_spikes"] == 1
+
+
 def test_without_blocks_spikes_leave_when_they_are_old_enough_and_the_clock_goes_on() -> None:
     gui = Gui(blocks=False)
     gui.spike(1000)
