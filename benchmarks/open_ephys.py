@@ -38,6 +38,7 @@ sys.path.insert(0, str(ROOT / "tests" / "peers"))
 RATE_HZ = 30_000
 HELD_SAMPLES = 100
 WIDTH_NS = 5_000_000
+MATCH_NS = 1_000_000
 PARTS = ("channels", "unplugged", "loop")
 
 
@@ -251,10 +252,8 @@ class _Bench:
             "realtime": report.processes["decide"].get("realtime", "not asked for"),
             "dropped": sum(sum(node["dropped"].values()) for node in report.nodes.values()),
         }
-        expected = partial(_expected, spikes.samples[spikes.owners == unit], spikes.lap)
-        return [
-            {"part": "loop", **about, **row} for row in _delays(firings, came, blocks, expected)
-        ]
+        expected = partial(expected_firings, spikes.samples[spikes.owners == unit], spikes.lap)
+        return [{"part": "loop", **about, **row} for row in delays(firings, came, blocks, expected)]
 
     def _gui(self, **options: Any) -> Any:
         from open_ephys_process import OpenEphysProcess, free_ports
@@ -283,7 +282,7 @@ class _Bench:
         return report
 
 
-def _delays(
+def delays(
     firings: list[dict[str, Any]],
     came: list[list[Any]],
     blocks: list[dict[str, Any]],
@@ -291,30 +290,42 @@ def _delays(
 ) -> list[dict[str, Any]]:
     """Compare when markers came with when the blocks were sent that complete their bins."""
     complete_ns = np.array([b["sample"] + b["n"] - HELD_SAMPLES for b in blocks]) * 1e9 / RATE_HZ
-    ends_ns = np.array([f["source_ns"] for f in firings])
-    block = np.searchsorted(complete_ns + 1, ends_ns)
+    block = np.searchsorted(complete_ns + 1, [f["source_ns"] for f in firings])
     markers = [m for m in came if m[2] == "fires"]
-    # What was said before the client had come is not for it.
-    told = len(firings) - len(markers)
-    stamps_ns = np.array([m[1] for m in markers])
-    decided_ns = np.array([f["t_ns"] for f in firings][told:])
-    in_order = bool((np.abs(decided_ns - stamps_ns) < 100_000_000).all())
+    matched = match(firings, [m[1] for m in markers])
+    if not matched or len(matched) < len(markers):
+        raise InnervateError(f"{len(markers)} markers came, {len(matched)} of them were fired.")
     rows = []
     for since, key in (("block begun", "t_ns"), ("block complete", "data_ns")):
-        sent_ns = np.array([blocks[b][key] for b in block[told:]])
+        sent_ns = np.array([blocks[block[f]][key] for f in matched])
         delay_us = (np.array([m[0] for m in markers]) - sent_ns) / 1e3
         p50, p99, p999 = np.percentile(delay_us, [50, 99, 99.9])
         rows.append({
-            "from": since, "markers": len(markers), "before_client": told, "in_order": in_order,
-            "lost": expected(firings, told) - len(markers), "p50_us": round(p50),
+            # What was said before the client had come is not for it.
+            "from": since, "markers": len(markers), "before_client": matched[0],
+            "lost": expected(firings, matched[0]) - len(markers), "p50_us": round(p50),
             "p99_us": round(p99), "p999_us": round(p999), "max_us": round(delay_us.max()),
         })  # fmt: skip
     return rows
 
 
-def _expected(unit: np.ndarray, lap: int, firings: list[dict[str, Any]], told: int) -> int:
-    """Return how often the rule should have fired since marker `told`, by the spikes themselves."""
-    first_ns, last_ns = firings[told]["source_ns"], firings[-1]["source_ns"]
+def match(firings: list[dict[str, Any]], stamps_ns: list[int]) -> list[int]:
+    """Return for each marker, by its time stamp, which firing it is of; both are in order."""
+    matched: list[int] = []
+    number = 0
+    for stamp_ns in stamps_ns:
+        while number < len(firings):
+            firing = firings[number]
+            number += 1
+            if abs(firing["t_ns"] - firing["age_ms"] * 1e6 - stamp_ns) < MATCH_NS:
+                matched.append(number - 1)
+                break
+    return matched
+
+
+def expected_firings(unit: np.ndarray, lap: int, firings: list[dict[str, Any]], first: int) -> int:
+    """Return how often the rule should have fired from firing `first` on, by the spikes alone."""
+    first_ns, last_ns = firings[first]["source_ns"], firings[-1]["source_ns"]
     laps = range(first_ns * RATE_HZ // 10**9 // lap, last_ns * RATE_HZ // 10**9 // lap + 1)
     samples = np.concatenate([unit + lap * number for number in laps])
     times_ns = np.round(samples * (1e9 / RATE_HZ)).astype(np.int64)
