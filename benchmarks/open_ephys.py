@@ -250,7 +250,11 @@ class _Bench:
         about = {
             "seconds": report.duration_s,
             "realtime": report.processes["decide"].get("realtime", "not asked for"),
-            "dropped": sum(sum(node["dropped"].values()) for node in report.nodes.values()),
+            "dropped": {
+                f"{name} {reason}": count
+                for name, node in report.nodes.items()
+                for reason, count in node["dropped"].items()
+            },
         }
         expected = partial(expected_firings, spikes.samples[spikes.owners == unit], spikes.lap)
         return [{"part": "loop", **about, **row} for row in delays(firings, came, blocks, expected)]
