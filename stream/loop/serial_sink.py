@@ -212,9 +212,9 @@ class SerialSink(Node[SerialSettings]):
         end_ns = time.monotonic_ns() + to_ns(_START_S)
         self._to_safe()
         while self._answer is not None:
-            self.context.alive()
             now_ns = time.monotonic_ns()
-            if self._answers_by(min(now_ns + to_ns(self.settings.timeout), end_ns)):
+            # Not asked more often, since a boot loader may take each byte for a reason to stay.
+            if self._answers_by(min(now_ns + _AGAIN_NS, end_ns)):
                 return
             if now_ns >= end_ns:
                 s = self.settings
@@ -229,6 +229,7 @@ class SerialSink(Node[SerialSettings]):
     def _answers_by(self, end_ns: int) -> bool:
         """Wait until every message has been answered; False when that takes too long."""
         while self._waiting and time.monotonic_ns() < end_ns:
+            self.context.alive()
             time.sleep(0.001)
             self._read()
         return not self._waiting
@@ -237,9 +238,7 @@ class SerialSink(Node[SerialSettings]):
         """Say why nothing but the safe state is sent now, if so."""
         if self._fresh.stalled:
             return "stalled"
-        if not self._link.is_open:
-            return "port_away"
-        return "not_answering" if self._silent else ""
+        return "not_answering" if self._silent and self._link.is_open else ""
 
     def _to_safe(self) -> bool:
         self._levels.clear()

@@ -127,6 +127,7 @@ def test_a_box_that_does_not_answer_goes_safe_until_it_does(sink, box, wait_for,
 
 def test_a_box_that_never_answers_lets_no_run_start(sink, box, monkeypatch, wait_for):
     monkeypatch.setattr(serial_sink, "_START_S", 0.2)
+    monkeypatch.setattr(serial_sink, "_AGAIN_NS", 50_000_000)
     with pytest.raises(ConfigError, match="did not answer 'ok' to '0' within 200 ms"):
         sink(acknowledge="ok", timeout=0.05)
     wait_for(lambda: box.got.count(b"0") >= 2)
@@ -151,6 +152,27 @@ def test_a_port_that_is_unplugged_and_back_starts_safe(sink, box, wait_for):
         assert node.context.counters.notes["port_away"] == times
         assert node.context.counters.notes["port_back"] == times
     assert node.context.counters.notes["trouble"]
+
+
+def test_a_box_that_answers_has_to_do_so_again_when_it_is_back(sink, box, wait_for, monkeypatch):
+    monkeypatch.setattr(serial_sink, "_AGAIN_NS", 10_000_000)
+    box.answer = b"ok\n"
+    node = sink(acknowledge="ok", timeout=0.25)
+    wait_for(ticking(node, lambda: not node._waiting))
+    os.write(box.master, b"half an answ")
+    wait_for(ticking(node, lambda: node._link._rest))
+    box.unplug()
+    wait_for(ticking(node, lambda: not node._link.is_open))
+    box.answer = b""
+    box.plug_in()
+    wait_for(ticking(node, lambda: node._link.is_open))
+    node.process("go", fire(1, 0))
+    assert node.context.counters.dropped == {"not_answering": 1}
+    box.answer = b"ok\n"
+    wait_for(ticking(node, lambda: node.context.counters.notes.get("answers_again")))
+    node.process("go", fire(1, 0))
+    wait_for(lambda: box.got.endswith(b"F"))
+    assert "other_lines" not in node.context.counters.notes, "half a line is not kept"
 
 
 def test_a_run_that_ends_without_its_port_says_that_the_safe_state_was_not_sent(
