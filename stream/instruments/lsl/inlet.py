@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress, pairwise
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,9 @@ from stream.units import Seconds, format_hertz, to_ns
 
 Kind = Literal["samples", "counts", "behaviour", "spikes", "markers"]
 
+_PATIENCE_S = 0.002
+_WATCHED_NS = 300_000
+_AWAY_NS = 20_000_000
 _STAMP_LIMIT_S = 9e9
 _SPIKES_NS = 1_000_000
 _TOLD_NS = 250_000_000
@@ -91,7 +95,7 @@ class LslIn(Source[LslInSettings]):
             pylsl is not installed.
         """
         pylsl = load_pylsl()
-        info = find(pylsl, self._wanted())
+        info = find(pylsl, self._wanted(), settle=True)
         layout = describe(pylsl.StreamInlet(info, recover=False))
         about: dict[str, Any] = {
             "lsl": {
@@ -119,7 +123,9 @@ class LslIn(Source[LslInSettings]):
         super().open(context)
         pylsl = load_pylsl()
         self._clock = LslClock(pylsl.local_clock)
-        self._reader = Reader(pylsl, find(pylsl, self._wanted()), self._clock)
+        # That there is but one was seen when the pipeline was checked.
+        info = find(pylsl, self._wanted(), settle=False)
+        self._reader = Reader(pylsl, info, self._clock)
         layout = self._reader.layout
         assert layout is not None
         self._layout = layout
@@ -137,6 +143,8 @@ class LslIn(Source[LslInSettings]):
         self._started = False
         self._release_ns = self._told_ns = 0
         self._ahead_ns = 0
+        self._expected_ns = self._arrived_ns = 0
+        self._period_ns = self._interval_ns = 1e9 / (layout.rate_hz or 1.0)
         self._first: tuple[int, int] | None = None
         self._count = 0
         self._logged: set[str] = set()
@@ -146,12 +154,20 @@ class LslIn(Source[LslInSettings]):
         self._started = True
         if self._spikes is not None:
             self._spikes.begin(start_ns)
-        self._reader.start()
+        self._reader.start(threaded=self._samples is None)
 
     def due_ns(self) -> int | None:
-        """Return when there is something to do: at once when samples have come."""
+        """Return when there is something to do.
+
+        A stream with a rate is waited for from shortly before it should bring something, which
+        saves the way through another thread; one without when something has come.
+        """
         if not self._started:
             return None
+        if self._samples is not None:
+            if self._reader.lost_ns is not None:
+                return time.monotonic_ns() + _AWAY_NS
+            return self._expected_ns
         if self._reader.arrivals.waiting:
             return 0
         return min(self._release_ns, self._told_ns) if self._spikes is not None else self._told_ns
@@ -170,8 +186,13 @@ class LslIn(Source[LslInSettings]):
                 f" ({type(failure).__name__}: {failure})."
             ) from failure
         packets: list[Packet] = []
-        for pulled in self._reader.arrivals.take():
-            packets += self._read(pulled)
+        if self._samples is not None:
+            if (pulled := self._reader.pull(_PATIENCE_S)) is not None:
+                packets = self._one(self._samples, pulled) or self._read(pulled)
+                self._expect(pulled.arrived_ns)
+        else:
+            for pulled in self._reader.arrivals.take():
+                packets += self._read(pulled)
         now_ns = time.monotonic_ns()
         if self._spikes is not None:
             if self._reader.lost_ns is None:
@@ -188,6 +209,14 @@ class LslIn(Source[LslInSettings]):
         if hasattr(self, "_reader"):
             self._reader.close()
             self._tell(time.monotonic_ns())
+
+    def _expect(self, arrived_ns: int) -> None:
+        interval_ns = arrived_ns - self._arrived_ns
+        self._arrived_ns = arrived_ns
+        # After an outage it is none; a hiccup should not count for more than it is.
+        self._interval_ns += 0.1 * (min(interval_ns, 2 * self._interval_ns) - self._interval_ns)
+        early_ns = min(_WATCHED_NS, self._interval_ns / 2)
+        self._expected_ns = arrived_ns + round(self._interval_ns - early_ns)
 
     # What the stream is
 
@@ -238,6 +267,27 @@ class LslIn(Source[LslInSettings]):
 
     # What it brings
 
+    def _one(self, samples: Samples, pulled: Pulled) -> list[Packet]:
+        """Pack a single sample that follows on the one before, without arrays of one element."""
+        values = pulled.values
+        stamp_s = float(pulled.stamps_s[0])
+        if len(values) > 1 or not abs(stamp_s) < _STAMP_LIMIT_S:
+            return []
+        if values.dtype != np.float32:
+            values = values.astype(np.float32)
+        # A sum tells of every value that is not finite, and is one itself only then or very rarely.
+        if not isfinite(values.sum()):
+            return []
+        stamp_ns = round(stamp_s * 1e9) + self._clock.offset_ns
+        s = samples.follow(stamp_ns, pulled.arrived_ns, pulled.connection)
+        if s is None:
+            return []
+        self._measure(1, stamp_ns, pulled.arrived_ns)
+        kind, gap, self._gap = self._kind_of, self._gap, 0
+        end_ns = s.source_ns if kind == "behaviour" else s.source_ns + round(self._period_ns)
+        data = values if kind == "samples" else values[0]
+        return [Packet(kind, data, s.t_ns, s.source_ns, end_ns, segment=s.segment, gap=gap)]
+
     def _read(self, pulled: Pulled) -> list[Packet]:
         self._reconnect(pulled.connection)
         values, stamps_s = pulled.values, pulled.stamps_s
@@ -249,7 +299,7 @@ class LslIn(Source[LslInSettings]):
             if not len(values):
                 return []
         stamps_ns = np.round(stamps_s * 1e9).astype(np.int64) + self._clock.offset_ns
-        self._measure(stamps_ns, pulled.arrived_ns)
+        self._measure(len(stamps_ns), int(stamps_ns[-1]), pulled.arrived_ns)
         if self._kind_of == "markers":
             return self._markers(values, stamps_ns, pulled.arrived_ns)
         if self._spikes is not None:
@@ -285,7 +335,7 @@ class LslIn(Source[LslInSettings]):
         self, rows: NDArray[np.float32], s: Stretch, before: int, after: int
     ) -> list[Packet]:
         """Pack rows of a stretch, of which so many samples are before and after them."""
-        kind, period_ns, segment = self._kind_of, 1e9 / self._layout.rate_hz, s.segment
+        kind, period_ns, segment = self._kind_of, self._period_ns, s.segment
         gap, self._gap = self._gap, 0
         edges = np.round((before + np.arange(len(rows) + 1)) * period_ns).astype(np.int64)
         edges += s.source_ns
@@ -385,13 +435,13 @@ class LslIn(Source[LslInSettings]):
             self._logged.add(what)
             _log.warning("%s: the stream with %s %s", self.context.name, self._wanted(), message)
 
-    def _measure(self, stamps_ns: NDArray[np.int64], arrived_ns: int) -> None:
-        self._ahead_ns = max(self._ahead_ns, int(stamps_ns[-1]) - arrived_ns)
+    def _measure(self, count: int, stamp_ns: int, arrived_ns: int) -> None:
+        self._ahead_ns = max(self._ahead_ns, stamp_ns - arrived_ns)
         if not self._layout.rate_hz:
             return
         if self._first is None or self._first[0] != self._connection:
             self._first, self._count = (self._connection, arrived_ns), 0
-        self._count += len(stamps_ns)
+        self._count += count
         elapsed_ns = arrived_ns - self._first[1]
         if elapsed_ns < _MEASURED_NS:
             return

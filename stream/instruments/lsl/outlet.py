@@ -25,7 +25,7 @@ _UNITS = {"uV": "microvolts", "": "none"}
 STALLED = "stalled"
 """The marker that is sent when a stream of labels or triggers brings nothing any more."""
 
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 _LINGER_S = 0.1
 _BUFFERED_S = 10
 _BUFFERED_HUNDREDS = 100

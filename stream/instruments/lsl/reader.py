@@ -1,4 +1,4 @@
-"""A thread that takes what an LSL stream brings, and finds the stream again when it was lost."""
+"""Taking what an LSL stream brings, and finding the stream again when it was lost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,9 @@ _OPEN_S = 2.0
 _CORRECTION_S = 2.0
 _LOOK_S = 0.05
 _PAUSE_S = 0.5
-_SILENT_S = 2.0
+_SILENT_NS = 2_000_000_000
+_CORRECT_NS = 1_000_000_000
+_FORGOTTEN_S = 2.0
 _SAME_CLOCK_S = 0.01
 _CLOSE_S = 3.0
 
@@ -72,7 +75,7 @@ class Reader:
     Attributes
     ----------
     arrivals
-        What has been pulled (`Pulled`).
+        What has been pulled (`Pulled`), where a thread does it.
     overrun
         Samples that nobody took in time. Only the thread changes it.
     layout
@@ -102,29 +105,100 @@ class Reader:
         self._refused: set[str] = set()
         self._host = ""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lsl", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._threaded = False
+        self._resolver: Any = None
         self._inlet: Any = None
         self.layout = self._open(info)
-        self._buffer: NDArray[Any] | None = None
+        # Where liblsl writes numbers to; of text it makes arrays itself.
+        self._row: NDArray[Any] | None = None
+        self._rest: NDArray[Any] | None = None
         self._at_once = _AT_ONCE
         if self.layout.format != "string":
             dtype = np.dtype({"double64": "float64"}.get(self.layout.format, self.layout.format))
             row_bytes = self.layout.channels * dtype.itemsize
             self._at_once = max(1, min(_AT_ONCE, _AT_ONCE_BYTES // row_bytes))
-            self._buffer = np.empty((self._at_once, self.layout.channels), dtype)
+            self._row = np.empty((1, self.layout.channels), dtype)
+            self._rest = np.empty((self._at_once, self.layout.channels), dtype)
 
-    def start(self) -> None:
-        """Forget what has come so far and take what comes from now on."""
-        self._inlet.flush()
-        self._thread.start()
+    def start(self, threaded: bool) -> None:
+        """Forget what has come so far; with `threaded`, fill `arrivals` from now on."""
+        if self._inlet is not None:
+            self._inlet.flush()
+        self._heard_ns = self._corrected_ns = time.monotonic_ns()
+        self._threaded = threaded
+        if threaded:
+            self._begin(self._fill)
 
     def close(self) -> None:
         """Let go of the stream."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(_CLOSE_S)
-        self._inlet = None
+        self._inlet = self._resolver = None
         self.arrivals.close()
+
+    def pull(self, timeout_s: float) -> Pulled | None:
+        """Return what has come, at once or when something does; None when nothing has."""
+        if self.lost_ns is not None:
+            return None
+        try:
+            # Before the wait, so that no sample waits for it.
+            if time.monotonic_ns() - self._corrected_ns > _CORRECT_NS:
+                self._corrected_ns = time.monotonic_ns()
+                self._correct(self._inlet, self._host)
+            values, stamps_s = self._take(timeout_s)
+            now_ns = time.monotonic_ns()
+            pulled = None
+            if len(stamps_s):
+                if self.correction_s:
+                    stamps_s = stamps_s + self.correction_s
+                pulled = Pulled(values, stamps_s, now_ns, self.outages)
+                self._heard_ns, self._resolver = now_ns, None
+            elif now_ns - self._heard_ns > _SILENT_NS and self._replaced():
+                self._lose()
+                return None
+        except self._pylsl.util.LostError:
+            self._lose()
+            return None
+        return pulled
+
+    def _take(self, timeout_s: float) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the first sample that comes, and what else is there then."""
+        # `min_samples` of pylsl does the same, but always asks twice.
+        inlet, row = self._inlet, self._row
+        values, stamps_s = inlet.pull_chunk(timeout_s, 1, dest_obj=row, as_numpy=True)
+        if len(stamps_s) and inlet.samples_available():
+            rest, later_s = inlet.pull_chunk(0.0, self._at_once, dest_obj=self._rest, as_numpy=True)
+            return np.concatenate((values, rest)), np.concatenate((stamps_s, later_s))
+        # What is pulled next would be written over it.
+        return values.copy(), stamps_s
+
+    def _begin(self, work: Callable[[], object]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.failure = error
+
+        self._thread = threading.Thread(target=run, name="lsl", daemon=True)
+        self._thread.start()
+
+    def _fill(self) -> None:
+        while not self._stop.is_set():
+            if self.lost_ns is not None and not self._find():
+                return
+            pulled = self.pull(_PULL_S)
+            if pulled is not None and not self.arrivals.put(pulled):
+                self.overrun += len(pulled.stamps_s)
+
+    def _lose(self) -> None:
+        self._inlet = self._resolver = None
+        self.outages += 1
+        self.lost_ns = time.monotonic_ns()
+        _log.warning("the LSL stream with %s is gone; looking for it", self._wanted)
+        if not self._threaded:
+            self._begin(self._find)
 
     def _open(self, info: Any, before: Layout | None = None) -> Layout:
         """Connect to a stream and return what it carries, which was `before`.
@@ -154,71 +228,24 @@ class Reader:
         return layout
 
     def _correct(self, inlet: Any, host: str) -> None:
-        # The first measurement takes half a second, and is spared a sender that was known before.
-        known = host == self._host
+        # The first measurement takes half a second. It is not waited for where it will be none, on
+        # this host, or what it was before.
+        here = host == socket.gethostname()
+        waited = not here and host != self._host
         try:
-            correction_s = inlet.time_correction(0.0 if known else _CORRECTION_S)
+            correction_s = inlet.time_correction(_CORRECTION_S if waited else 0.0)
         except self._pylsl.util.TimeoutError:
-            if known:
-                return
-            raise
-        same = host == socket.gethostname() and abs(correction_s) < _SAME_CLOCK_S
-        self.correction_s = 0.0 if same else correction_s
-        self._clock.measure()
-
-    def _run(self) -> None:
-        try:
-            self._follow()
-        except Exception as error:
-            self.failure = error
-
-    def _follow(self) -> None:
-        connection = 0
-        while not self._stop.is_set():
-            self._read(connection)
-            if self._stop.is_set():
-                return
-            self.lost_ns = time.monotonic_ns()
-            self.outages += 1
-            connection += 1
-            self._inlet = None
-            _log.warning("the LSL stream with %s is gone; looking for it", self._wanted)
-            if not self._find():
-                return
-            _log.warning("the LSL stream with %s is back", self._wanted)
-            self.found_ns, self.lost_ns = time.monotonic_ns(), None
-
-    def _read(self, connection: int) -> None:
-        """Take samples until the stream is lost."""
-        inlet = self._inlet
-        corrected_s = heard_s = time.monotonic()
-        resolver: Any = None
-        while not self._stop.is_set():
-            try:
-                values, stamps_s = inlet.pull_chunk(
-                    _PULL_S, self._at_once, dest_obj=self._buffer, min_samples=1, as_numpy=True
-                )
-                arrived_ns = time.monotonic_ns()
-                if len(stamps_s):
-                    stamps_s = stamps_s + self.correction_s
-                    # The buffer is written again at once.
-                    kept = values if self._buffer is None else values.copy()
-                    if not self.arrivals.put(Pulled(kept, stamps_s, arrived_ns, connection)):
-                        self.overrun += len(stamps_s)
-                    resolver, heard_s = None, arrived_ns / 1e9
-                elif resolver is None and arrived_ns / 1e9 - heard_s > _SILENT_S:
-                    resolver = self._resolver()
-                elif resolver is not None and self._replaced(resolver):
-                    return
-                if arrived_ns / 1e9 - corrected_s > 1.0:
-                    corrected_s = arrived_ns / 1e9
-                    self._correct(inlet, self._host)
-            except self._pylsl.util.LostError:
-                return
+            if waited:
+                raise
+            return
+        # Machines may share a name, but hardly the time since they were started.
+        self.correction_s = 0.0 if here and abs(correction_s) < _SAME_CLOCK_S else correction_s
+        if self._clock.offset_ns:
+            self._clock.measure()
 
     def _find(self) -> bool:
         """Look for the stream until it is connected again, or the run ends."""
-        resolver = self._resolver()
+        resolver = self._pylsl.ContinuousResolver(forget_after=_FORGOTTEN_S)
         told = ""
         while not self._stop.wait(_LOOK_S):
             found = [i for i in distinct(resolver.results()) if self._wanted.matches(i)]
@@ -227,7 +254,6 @@ class Reader:
                 continue
             try:
                 self._open(only(found, self._wanted), self.layout)
-                return True
             except _AnotherError as error:
                 self._refused.add(found[0].uid())
                 self.refused += 1
@@ -237,18 +263,22 @@ class Reader:
                     told = str(error)
                     _log.warning("%s", error)
                 self._stop.wait(_PAUSE_S)
+            else:
+                _log.warning("the LSL stream with %s is back", self._wanted)
+                self.found_ns = self._heard_ns = time.monotonic_ns()
+                self.lost_ns = None
+                return True
         return False
 
-    def _replaced(self, resolver: Any) -> bool:
+    def _replaced(self) -> bool:
         """Whether a silent stream has gone, with another in its place.
 
         A machine that loses its power says no farewell.
         """
-        found = [i.uid() for i in resolver.results() if self._wanted.matches(i)]
+        if self._resolver is None:
+            self._resolver = self._pylsl.ContinuousResolver(forget_after=_FORGOTTEN_S)
+        found = [i.uid() for i in self._resolver.results() if self._wanted.matches(i)]
         return bool(found) and self._uid not in found
-
-    def _resolver(self) -> Any:
-        return self._pylsl.ContinuousResolver(forget_after=2.0)
 
 
 class _AnotherError(ConfigError):

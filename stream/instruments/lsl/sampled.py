@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,10 @@ _WINDOWS = 10
 _ASSUMED_JITTER_NS = 20_000_000
 _JUMP_NS = 1_000_000_000
 _FOREIGN_NS = 10_000_000_000
+_OBSERVED_NS = 10_000_000
 
 
-@dataclass(frozen=True)
-class Stretch:
+class Stretch(NamedTuple):
     """Samples that follow one another without a hole.
 
     Attributes
@@ -29,7 +29,7 @@ class Stretch:
         When the first was taken on the clock of the source: the number of samples since the
         beginning, missing ones counted, at the stated rate.
     t_ns
-        When the last was taken, on `time.monotonic_ns`.
+        When the last was taken, on `time.monotonic_ns`, by its time stamp.
     missing
         Samples missing before the first.
     segment
@@ -54,7 +54,9 @@ class Samples:
     Attributes
     ----------
     clock
-        Maps sample numbers to this host's time, and finds the drift.
+        Finds the drift of the source against this host.
+    jitter_ns
+        By how much steps between stamps were off lately.
     missing, jumps
         Samples missing so far; how often the clock has jumped.
     foreign
@@ -76,6 +78,21 @@ class Samples:
         self._jitters: deque[float] = deque(maxlen=_WINDOWS)
         self._widest = 0.0
         self._window_end_ns: int | None = None
+        self._observed_ns = 0
+        self.jitter_ns: float = _ASSUMED_JITTER_NS
+        self._limit_ns = self._period_ns / 2 + 4 * self.jitter_ns
+
+    def follow(self, stamp_ns: int, arrived_ns: int, connection: int = 0) -> Stretch | None:
+        """Number one sample as `take` would; return None, and do nothing, if that has to look."""
+        if self._stamp_ns is None or connection != self._connection:
+            return None
+        off_ns = stamp_ns - self._stamp_ns - self._period_ns
+        if not -_JUMP_NS <= off_ns <= self._limit_ns:
+            return None
+        self._arrived_ns = arrived_ns
+        self._stamp_ns = stamp_ns
+        self._watch(abs(off_ns))
+        return self._stretch(stamp_ns, 0, 1, 0, arrived_ns)
 
     def take(
         self, stamps_ns: NDArray[np.int64], arrived_ns: int, connection: int = 0
@@ -93,15 +110,15 @@ class Samples:
         off_ns = np.diff(stamps_ns, prepend=self._stamp_ns) - self._period_ns
         if self._number == 0:
             off_ns[0] = 0
-        limit_ns = self._period_ns / 2 + 4 * self.jitter_ns
-        breaks = np.flatnonzero((off_ns > limit_ns) | (off_ns < -_JUMP_NS))
+        breaks = np.flatnonzero((off_ns > self._limit_ns) | (off_ns < -_JUMP_NS))
         since_ns = arrived_ns - self._arrived_ns
         self._arrived_ns = arrived_ns
         stretches: list[Stretch] = []
         first = missing = 0
         for at in (*breaks.tolist(), len(stamps_ns)):
             if at > first:
-                stretches.append(self._stretch(stamps_ns, first, at, missing, arrived_ns))
+                stamp_ns = int(stamps_ns[at - 1])
+                stretches.append(self._stretch(stamp_ns, first, at, missing, arrived_ns))
                 missing = 0
             if at < len(stamps_ns):
                 missing = self._break(float(off_ns[at]), int(stamps_ns[at]), since_ns)
@@ -112,26 +129,17 @@ class Samples:
             self._watch(float(np.abs(calm).max()))
         return stretches
 
-    @property
-    def jitter_ns(self) -> float:
-        """By how much steps between stamps were off lately."""
-        return max(self._jitters) if self._jitters else _ASSUMED_JITTER_NS
-
     def _stretch(
-        self, stamps_ns: NDArray[np.int64], first: int, stop: int, missing: int, arrived_ns: int
+        self, stamp_ns: int, first: int, stop: int, missing: int, arrived_ns: int
     ) -> Stretch:
         begin = self._number
         self._number += stop - first
-        last = self._number - 1
-        stamp_ns = int(stamps_ns[stop - 1])
-        self.clock.observe(last, stamp_ns)
-        self.foreign = abs(arrived_ns - stamp_ns) > _FOREIGN_NS
-        t_ns = arrived_ns
-        if not self.foreign:
-            # The line through the stamps is believed as far as stamps are known to jitter.
-            earliest_ns = stamp_ns - round(min(self.jitter_ns, _ASSUMED_JITTER_NS))
-            t_ns = min(max(self.clock.host_ns(last), earliest_ns), stamp_ns, arrived_ns)
-        source_ns = self._origin_ns + self.clock.source_ns(begin)
+        if arrived_ns - self._observed_ns >= _OBSERVED_NS:
+            self._observed_ns = arrived_ns
+            self.clock.observe(self._number - 1, stamp_ns)
+            self.foreign = abs(arrived_ns - stamp_ns) > _FOREIGN_NS
+        t_ns = arrived_ns if self.foreign else min(stamp_ns, arrived_ns)
+        source_ns = self._origin_ns + round(begin * self._period_ns)
         return Stretch(first, stop, source_ns, t_ns, missing, self._segment)
 
     def _break(self, off_ns: float, stamp_ns: int, since_ns: int) -> int:
@@ -149,7 +157,7 @@ class Samples:
 
     def _begin(self, stamp_ns: int) -> None:
         self.clock.restart()
-        self._number = 0
+        self._number = self._observed_ns = 0
         self._origin_ns = self._stamp_ns = stamp_ns
 
     def _watch(self, widest: float) -> None:
@@ -159,4 +167,6 @@ class Samples:
             self._window_end_ns = self._stamp_ns + _WINDOW_NS
         elif self._stamp_ns >= self._window_end_ns:
             self._jitters.append(self._widest)
+            self.jitter_ns = max(self._jitters)
+            self._limit_ns = self._period_ns / 2 + 4 * self.jitter_ns
             self._widest, self._window_end_ns = 0.0, self._stamp_ns + _WINDOW_NS

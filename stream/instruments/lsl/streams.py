@@ -12,14 +12,16 @@ from stream.errors import ConfigError
 
 _LOOKED_S = 5.0
 _PAUSE_S = 0.02
-_SETTLED_S = 0.5
+_SETTLED_S = 1.0
 _DESCRIPTION_S = 5.0
 _SHOWN = 20
 _CHANNELS = 65_536
 _FORMATS = (
     "undefined", "float32", "double64", "string", "int32", "int16", "int8", "int64",
 )  # fmt: skip
-_MICROVOLTS = frozenset({"uv", "µv", "μv", "microvolt", "microvolts"})
+# MNE writes powers of ten of what the type of a channel is measured in.
+_MICROVOLTS = frozenset({"uv", "µv", "μv", "microvolt", "microvolts", "-6"})
+_NO_UNIT = frozenset({"none", "0"})
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +78,10 @@ class Layout:
         return f"{self.channels} channels of {self.format} at {rate}"
 
 
-def find(pylsl: Any, wanted: Wanted) -> Any:
+def find(pylsl: Any, wanted: Wanted, *, settle: bool) -> Any:
     """Look for a stream for up to 5 s and return its short description (`pylsl.StreamInfo`).
+
+    With `settle`, others of the same name have a second to answer as well.
 
     Raises
     ------
@@ -91,11 +95,11 @@ def find(pylsl: Any, wanted: Wanted) -> Any:
         time.sleep(_PAUSE_S)
         seen = distinct(resolver.results())
         found = [info for info in seen if wanted.matches(info)]
-        if found and settled:
+        if found and (settled or not settle):
             return only(found, wanted)
         if found:
-            # Another of the same name may take a moment longer to answer.
-            settled, end_s = True, time.monotonic() + 10 * _SETTLED_S
+            # Another of the same name may answer later: known peers are asked half a second on.
+            settled, end_s = True, time.monotonic() + _SETTLED_S + 1.0
             time.sleep(_SETTLED_S)
     there = "no stream at all"
     if seen:
@@ -159,7 +163,7 @@ def layout_of(info: Any) -> Layout:
         rate_hz=info.nominal_srate(),
         format=_FORMATS[info.channel_format()],
         labels=labels or tuple(f"ch{k + 1}" for k in range(channels)),
-        unit="uV" if unit.lower() in _MICROVOLTS else unit,
+        unit=_unit(unit),
         units=tuple(
             (f"{u.child_value('channel')}-{u.child_value('number')}", u.child_value("label"))
             for u in _children(info.desc().child("units"), "unit")
@@ -189,6 +193,12 @@ def describe(inlet: Any) -> Layout:
     if not (0 < layout.channels <= _CHANNELS and 0 <= layout.rate_hz <= 1e6):
         raise ConfigError(f"{introduce(info)} is no stream that can be read.")
     return layout
+
+
+def _unit(text: str) -> str:
+    if text.lower() in _MICROVOLTS:
+        return "uV"
+    return "" if text.lower() in _NO_UNIT else text
 
 
 def _children(parent: Any, name: str) -> list[Any]:

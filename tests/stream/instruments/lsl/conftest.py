@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 # Streams of these tests stay on this machine and are seen by nobody else. liblsl reads this once,
-# when it is first used, and what is started here inherits it. On one machine a question reaches only
-# the stream that was offered last, unless this machine is asked as a known peer as well.
+# when it is first used, and what is started here inherits it. On one machine a question reaches
+# only the stream that was offered last, unless this machine is asked as a known peer as well.
 _FOLDER = Path(tempfile.mkdtemp(prefix="innervate-lsl-"))
 atexit.register(shutil.rmtree, _FOLDER, True)
 (_FOLDER / "lsl_api.cfg").write_text(
@@ -64,8 +64,8 @@ class Sender:
 
 @pytest.fixture(autouse=True)
 def _answer_quickly(monkeypatch):
-    """On one machine all streams answer at once: a fifth of a second tells which there are."""
-    monkeypatch.setattr("stream.instruments.lsl.streams._SETTLED_S", 0.2)
+    """Do not wait for streams of the same name: those of the tests have names of their own."""
+    monkeypatch.setattr("stream.instruments.lsl.streams._SETTLED_S", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -56,12 +56,12 @@ def test_samples_come_each_once_with_the_time_at_which_they_were_taken(probe, li
     begun_ns = time.monotonic_ns()
     packets = source.until(lambda p: sum(len(q.data) for q in p) >= 200)
     numbers = values(packets)
-    assert np.array_equal(np.diff(numbers), np.ones(len(numbers) - 1))
+    assert np.all(np.diff(numbers) == 1)
     first_ns = probe.base_ns + round(numbers[0] * 1e9 / RATE)
     assert abs(first_ns - begun_ns) < 1e9, "what was sent before the start is not sent on"
     for packet, following in pairwise(packets):
         stamp_ns = probe.base_ns + packet.data[-1, 0] * 1e9 / RATE
-        assert abs(packet.t_ns - stamp_ns) < 20_000
+        assert abs(packet.t_ns - stamp_ns) < 1000
         assert packet.source_end_ns == following.source_ns
         assert packet.source_end_ns - packet.source_ns == len(packet.data) * 1e9 / RATE
         assert (following.gap, following.segment) == (0, 0)
@@ -76,7 +76,7 @@ def test_counts_and_behaviour_come_row_by_row(probe, listen):
     assert all(end == start for (_, end), (start, _) in pairwise(spans))
     behaviour = listen(name="probe", kind="behaviour").more(50)
     assert all(p.source_ns == p.source_end_ns for p in behaviour)
-    assert np.array_equal(np.diff(values(behaviour)), np.ones(49))
+    assert np.all(np.diff(values(behaviour)) == 1)
 
 
 def test_missing_samples_are_counted_and_nan_is_refused(probe, listen):
@@ -107,7 +107,7 @@ def test_stamps_that_jump_by_hours_begin_a_segment_and_ages_stay_true(probe, lis
     source.until(lambda p: p[-1].segment == 2)
     source.more(300)
     packets = source.packets
-    assert np.array_equal(np.diff(values(packets)), np.ones(len(packets) - 1))
+    assert np.all(np.diff(values(packets)) == 1)
     assert all(abs(p.t_ns - probe.base_ns - p.data[0] * 1e9 / RATE) < 1e9 for p in packets)
     assert source.context.counters.notes["clock_jumps"] == 2
 
@@ -162,7 +162,8 @@ def test_a_wrong_name_is_answered_with_the_streams_that_there_are(probe, spikes,
     assert "'sorter'" in str(error.value)
 
 
-def test_two_streams_of_one_name_are_both_named_and_told_apart_by_source_id(sender):
+def test_two_streams_of_one_name_are_both_named_and_told_apart_by_source_id(sender, monkeypatch):
+    monkeypatch.undo()
     one, two = (sender(name="twin", rate=10, source_id=f"twin-{k}") for k in (1, 2))
     with pytest.raises(ConfigError, match="2 LSL streams have name 'twin'") as error:
         outputs(name="twin")

@@ -36,7 +36,8 @@ def test_what_comes_back_with_other_channels_or_rate_is_refused_until_the_old_on
     probe = sender(name="changed", rate=RATE, channels=3)
     source = listen(name="changed")
     source.more(3)
-    for refused, change in enumerate(({"channels": 2}, {"rate": 250}, {"labels": ["x", "y", "z"]})):
+    changes = ({"channels": 2}, {"rate": 250}, {"labels": ["x", "y", "z"]})
+    for refused, change in enumerate(changes):
         probe.kill()
         probe.start(**change)
         source.until(lambda _, n=refused: source.node._reader.refused > n)
