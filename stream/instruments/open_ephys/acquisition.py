@@ -30,7 +30,7 @@ _RATE_LIE_PPM = 10_000
 _log = logging.getLogger(__name__)
 
 
-def unit_name(electrode: str, sorted_id: int, by_sorting: bool) -> str:
+def unit_name(electrode: str | int, sorted_id: int, by_sorting: bool) -> str:
     """Return the name of the unit that a spike belongs to."""
     return f"{electrode}:{sorted_id}" if by_sorting else electrode
 
@@ -108,7 +108,7 @@ class Acquisition:
         return packets
 
     def spike(
-        self, stream: str, electrode: str, sorted_id: int, sample: int, arrived_ns: int
+        self, stream: str, electrode: str | int, sorted_id: int, sample: int, arrived_ns: int
     ) -> None:
         """Take in a spike."""
         if self._units is None or not self._is_ours(stream):
