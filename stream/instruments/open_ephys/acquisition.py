@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 def unit_name(electrode: str | int, sorted_id: int, by_sorting: bool) -> str:
     """Return the name of the unit that a spike belongs to."""
-    return f"{electrode}:{sorted_id}" if by_sorting else electrode
+    return f"{electrode}:{sorted_id}" if by_sorting else str(electrode)
 
 
 class Acquisition:
@@ -89,9 +89,10 @@ class Acquisition:
 
     def take(self, frames: list[bytes], arrived_ns: int) -> list[Packet]:
         """Take in a message of the ZMQ Interface and return the packets that it leads to."""
+        packets: list[Packet] = []
         try:
             message = decode(frames)
-            packets = self._follow(message, arrived_ns)
+            packets += self._follow(message, arrived_ns)
             if isinstance(message, Data):
                 packets += self._data(message.content, frames[2], arrived_ns)
             elif isinstance(message, Spike):
@@ -104,7 +105,6 @@ class Acquisition:
                 self.edge(message.content.stream, line, up, message.content.sample_num, arrived_ns)
         except WireError as error:
             self.refuse("unreadable", f"sent what is no message: {error}")
-            return []
         return packets
 
     def spike(

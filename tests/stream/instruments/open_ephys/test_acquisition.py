@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oe_wire import MS, RATE, START_NS, Gui, N, data_frames
+from oe_wire import MS, RATE, START_NS, Gui, N, data_frames, edge_frames
 
 from stream.instruments.open_ephys.acquisition import HELD_SAMPLES
 from stream.node import Context, StreamSpec
@@ -132,6 +132,17 @@ def test_another_acquisition_begins_a_segment_and_nothing_of_the_first_is_lost(g
     assert gui.of("")[1].source_end_ns == ns(N)
     assert gui.of("")[2].source_ns == 0
     assert gui.counters.dropped == {}
+
+
+def test_what_was_held_back_leaves_also_when_another_acquisition_begins_with_what_is_no_ttl(
+    gui: Gui,
+) -> None:
+    gui.spike(N - 5)
+    gui.block(0)
+    envelope, header, payload = edge_frames(1, 3, 0, True)
+    gui.send([envelope, header.replace(b'"type": 3', b'"type": 5'), payload])
+    assert gui.spikes == [(N - 5, 0)]
+    assert gui.counters.dropped == {"unreadable": 1}
 
 
 def test_messages_of_another_acquisition_that_came_too_early_are_counted(gui: Gui) -> None:
