@@ -61,11 +61,12 @@ def run(  # noqa: PLR0917
     """Run the source against the double of the ZMQ Interface, fed by two trials of MC_Maze.
 
     channels: 384 channels in bursts of 23 ms, taken as samples; the source and all behind it are
-    bound to one core, the double to another. unplugged: the double closes its sockets while its
-    acquisition goes on, and is killed and started again; a return counts from when its sockets are
-    there to the first packet. loop: spikes to bins of 5 ms, a rule on one unit, and its LSL marker
-    in a process with nothing but pylsl; delays count from when the double began to send the block
-    that completes the bin, and from its first channel, which is the moment that it is complete.
+    bound to one core, with real-time priority, the double to another. unplugged: the double closes
+    its sockets while its acquisition goes on, and is killed and started again; a return counts
+    from when its sockets are there to the first packet. loop: spikes to bins of 5 ms, a rule on
+    one unit, and its LSL marker in a process with nothing but pylsl; delays count from when the
+    double began to send the block that completes the bin, and from its first channel, which is the
+    moment that it is complete.
     """
     parts = only.split(",")
     if wrong := set(parts) - set(PARTS):
@@ -119,7 +120,7 @@ class _Bench:
         try:
             before = gui.do("state")
             report = self._run(
-                "channels", seconds,
+                "channels", seconds, realtime=["g"],
                 probe={"use": "openephys", "port": gui.port, "units": self._names(), "group": "g"},
                 books={
                     "use": "benchmarks._open_ephys_parts:Books", "from": ["probe.samples", "probe"],
@@ -136,6 +137,7 @@ class _Bench:
         took_s = (after["t_ns"] - before["t_ns"]) / 1e9
         return {
             "part": "channels", "channels": channels, "seconds": report.duration_s,
+            "realtime": report.processes["g"].get("realtime", "not asked for"),
             "messages_per_s": round((after["sent"] - before["sent"]) / took_s),
             "blocks": samples["packets"],
             "blocks_per_s": round(samples["packets"] / report.duration_s, 2),
