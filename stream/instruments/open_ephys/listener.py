@@ -81,6 +81,8 @@ class Listener(Source[S]):
         )
         self._subscription = Subscription(s.host, s.port)  # type: ignore[attr-defined]
         self._by_clock = not next(iter(context.outputs.values())).meta["blocks"]
+        if self.settings.units is None and "" in context.outputs:
+            context.counters.note("units_seen", list(context.outputs[""].names))
         self._started = False
         self._outages = 0
         self._away = False

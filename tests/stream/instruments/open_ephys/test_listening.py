@@ -58,9 +58,10 @@ def test_all_that_the_gui_sends_arrives_once_on_its_clock(driven, gui, session_f
     assert run.dropped == {}
 
 
-def test_the_gui_gets_signs_of_life(driven, gui):
+def test_the_gui_gets_signs_of_life_and_the_report_the_units_that_were_seen(driven, gui):
     before = gui.do("state")["heartbeats"]
-    run = _listen(driven, gui)
+    run = _listen(driven, gui, units=None)
+    assert run.notes["units_seen"] == list(NAMES)
     run.until(lambda: run.notes.get("heartbeats_answered", 0) >= 1)
     assert gui.do("state")["heartbeats"] > before
 
