@@ -30,7 +30,7 @@ from stream.runtime.link_messages import fixed_bytes
 from stream.runtime.messages import Mark
 from stream.runtime.process import Limits, WorkerProcess
 from stream.runtime.report import Report, assemble
-from stream.runtime.run_folders import run_folder
+from stream.runtime.run_folders import announced, run_folder
 from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
 from stream.units import to_ns
 
@@ -89,7 +89,11 @@ def run_plan(
             plan, duration_s=duration_s, on_status=on_status, folder=folder,
             limits=limits or Limits(), token=token, prefix=prefix, context=context,
         )  # fmt: skip
-        with _logged(folder / "supervisor.log"), _signals(supervisor.interrupt):
+        with (
+            announced(folder, plan.name, f"{prefix}status"),
+            _logged(folder / "supervisor.log"),
+            _signals(supervisor.interrupt),
+        ):
             try:
                 return supervisor.run()
             finally:
@@ -176,6 +180,7 @@ class _Supervisor:
         self._status_ns = 0
         self._exit = 0
         self._message = ""
+        self._failed: dict[str, str] = {}
 
     def _is_shared(self, stream: str) -> bool:
         """Whether packets of a stream leave their group and may be large."""
@@ -280,12 +285,12 @@ class _Supervisor:
             process.statistics = message.statistics or process.statistics
         elif isinstance(message, messages.Failed):
             use = self._plan.nodes[message.node].use
-            self._fail(
-                None,
+            text = (
                 f"node '{message.node}' ({use}) failed: {message.message.rstrip('.')}."
-                f" Details are in {process.log}",
-                1 if self._start_ns else 2,
+                f" Details are in {process.log}"
             )
+            self._failed.setdefault(message.node, text)
+            self._fail(None, text, 1 if self._start_ns else 2)
         else:
             process.done = True
             process.statistics = message.statistics
@@ -342,6 +347,8 @@ class _Supervisor:
         self._stopping = True
         self._stopped_ns = time.monotonic_ns()
         self._moved = (self._moved[0], self._stopped_ns)
+        # Whoever watches hears of it before the run is over.
+        self._publish(now=True)
         for process in self._processes.values():
             self._tell(process, messages.Stop())
 
@@ -360,6 +367,8 @@ class _Supervisor:
         if not self._exit:
             self._exit, self._message = code, message
         if process is not None:
+            for node in process.nodes:
+                self._failed.setdefault(node, message)
             process.gone = True
             process.kill()
             for other in self._processes.values():
@@ -384,9 +393,9 @@ class _Supervisor:
             refused=self._refused,
         )
 
-    def _publish(self, *, final: bool = False) -> None:
+    def _publish(self, *, final: bool = False, now: bool = False) -> None:
         now_ns = time.monotonic_ns()
-        if now_ns - self._status_ns < _STATUS_NS and not final:
+        if now_ns - self._status_ns < _STATUS_NS and not (final or now):
             return
         self._status_ns = now_ns
         state = "ended" if final else "stopping" if self._stopping else "running"
@@ -396,7 +405,10 @@ class _Supervisor:
         report = self._report()
         if not final:
             report.duration_s = max(0.0, now_s)
-        status = {"v": 1, "t_ns": now_ns, "state": state, **report.status()}
+        status = {
+            "v": 1, "t_ns": now_ns, "state": state, "message": self._message,
+            "failed": self._failed, **report.status(),
+        }  # fmt: skip
         self._status.send_multipart([b"status", messages.encode(status)])
         if self._on_status is not None and self._on_status(status):
             self._interrupts = max(1, self._interrupts)
