@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, ClassVar, TextIO, cast
+from typing import ClassVar, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray

@@ -12,8 +12,8 @@ from stream.errors import ConfigError
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.nodes.run_status import RunStatus
 from stream.packet import Packet
-from stream.page.log_lines import LogLines
 from stream.page.log_lines import MOST as MOST_LINES
+from stream.page.log_lines import LogLines
 from stream.page.panels import HISTORY, KINDS, Panel, Video, panel_class
 from stream.page.server import UPDATES_HZ, PageServer, check_server, new_token
 

@@ -103,6 +103,7 @@ class Raster(Panel):
         self._spikes = 0
         self._begin_ns: int | None = None
         self._kept = 0
+        self._hidden = 0
 
     def gather(self, packet: Packet) -> None:
         """Keep times and units."""
@@ -117,7 +118,8 @@ class Raster(Panel):
             self._spikes += int(packet.data[units].sum())
         room = _MOST_EVENTS - self._kept
         if len(units) > room:
-            self.counters.drop("too_many_spikes_to_show", len(units) - room)
+            self._hidden += len(units) - room
+            self.counters.note("spikes_not_drawn", self._hidden)
             times, units = times[:room], units[:room]
         if len(units):
             self._kept += len(units)
@@ -375,8 +377,8 @@ class Triggers(Panel):
 
 _BY_KIND: dict[str, type[Panel]] = {
     "spikes": Raster, "counts": Raster, "rates": Heat, "behaviour": Trajectory, "labels": Label,
-    "action": Label, "probabilities": Label, "skeleton": Skeleton, "keypoints": Skeleton, "frame": Video, "notes": Roll,
-    "graph": Matrix, "trigger": Triggers,
+    "action": Label, "probabilities": Label, "skeleton": Skeleton, "keypoints": Skeleton,
+    "frame": Video, "notes": Roll, "graph": Matrix, "trigger": Triggers,
 }  # fmt: skip
 KINDS = tuple(_BY_KIND)
 """Kinds of streams that the page shows."""
@@ -389,9 +391,7 @@ def panel_class(spec: StreamSpec) -> type[Panel] | None:
     cls, axes = _BY_KIND.get(spec.kind), _AXES.get(spec.kind, 1)
     if cls is None or len(spec.shape) not in (axes if isinstance(axes, tuple) else (axes,)):
         return None
-    if cls is Skeleton and (
-        spec.shape[-1] != 3 or str(spec.meta.get("layout", "")) not in LAYOUTS
-    ):
+    if cls is Skeleton and (spec.shape[-1] != 3 or str(spec.meta.get("layout", "")) not in LAYOUTS):
         return None
     if spec.kind in _NAMED and len(spec.names) != spec.shape[0]:
         return None

@@ -121,10 +121,13 @@ class _Ring:
 
 
 class _Client:
-    """One browser. `free` while it has drawn what it got, `seen` what it has of each stream."""
+    """One browser. `free` while it has drawn what it got, which was up to update `number`; `seen`
+    is how many chunks it has of each stream, `skipped` how many it missed.
+    """
 
     def __init__(self, rings: Mapping[str, _Ring]) -> None:
         self.free = True
+        self.number = -1
         self.skipped = 0
         # What there was before it came is not missed, and what is kept of it is shown.
         self.seen = {name: ring.first for name, ring in rings.items()}
@@ -317,24 +320,22 @@ class PageServer:
 
     async def _update(self, connection: ServerConnection, client: _Client) -> None:
         """Send updates, one after the other, until the run or the connection ends."""
-        number = -1
         while not connection.close_code:
             due = self._loop.time() + 1 / UPDATES_HZ
             async with self._news:
                 await self._news.wait_for(
-                    lambda: (
-                        self._end is not None
-                        or connection.close_code is not None
-                        or (client.free and self._number != number)
-                    )
+                    lambda: self._end is not None or connection.close_code or self._waits(client)
                 )
-            number = self._number
-            client.free = False
+            client.free, client.number = False, self._number
             await connection.send(_encode(self._collect(client)))
             if self._end is not None:
                 await connection.close()
                 return
             await asyncio.sleep(max(0.0, due - self._loop.time()))
+
+    def _waits(self, client: _Client) -> bool:
+        """Tell whether a browser has drawn what it got, and there is more."""
+        return client.free and self._number != client.number
 
     def _collect(self, client: _Client) -> dict[str, Any]:
         """Return what is new for a client."""

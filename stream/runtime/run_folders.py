@@ -1,4 +1,4 @@
-"""The folders that runs leave their logs in: a new one a run, old ones removed, running ones found."""
+"""Folders that runs leave their logs in: a new one a run, old ones go, running ones are found."""
 
 from __future__ import annotations
 

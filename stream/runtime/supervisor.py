@@ -35,7 +35,10 @@ from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
 from stream.units import to_ns
 
 _START_DELAY_NS = 50_000_000
-_STATUS_NS = 250_000_000
+STATUS_S = 0.25
+"""How often the status of a run is published."""
+
+_STATUS_NS = to_ns(STATUS_S)
 _POLL_MS = 50
 _LOGGED_REFUSALS = 20
 _LAST_WORDS_NS = 500_000_000

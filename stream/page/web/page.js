@@ -123,7 +123,12 @@ function takeChunks(name, chunks) {
   if (panel.inVideo) return;
   panel.box.classList.remove("silent");
   panel.box.querySelector(".age").textContent = `${panel.age.toFixed(panel.age < 10 ? 1 : 0)} ms old`;
-  if (panel.view.chunks.length) panel.view.draw();
+  draw(panel);
+}
+
+function draw({ view, box }) {
+  // What is not laid out has no size to draw in.
+  if (box.offsetParent && view.chunks.length) view.draw();
 }
 
 function enlarge(box) {
@@ -139,9 +144,9 @@ function enlarge(box) {
 }
 
 function repaint() {
-  for (const { view, box } of panels.values()) {
-    view.repaint();
-    if (!box.hidden && view.chunks.length) view.draw();
+  for (const panel of panels.values()) {
+    panel.view.repaint();
+    draw(panel);
   }
   tables?.repaint();
 }
@@ -178,6 +183,7 @@ function takeStatus(status) {
 
 function finish(message) {
   ended = true;
+  tables.end();
   const text = message ? `The run has ended: ${message}` : "The run has ended. This is how it was last.";
   say(message ? "failed" : "ended", message ? "failed" : "ended", text, Boolean(message));
 }

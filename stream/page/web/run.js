@@ -5,12 +5,13 @@ import { Lines } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN_S = 120;
+const RATES_OVER_NS = 2e9;
 const MOST_LINES_IN_PLOT = 6;
 
 export class RunTables {
   constructor(about) {
     this.most = about.lines;
-    this.before = null;
+    this.earlier = []; // statuses of the last seconds, for rates
     this.past = []; // time and p99 of each way
     this.ways = null;
     $("log").replaceChildren();
@@ -19,24 +20,26 @@ export class RunTables {
   }
 
   take(status) {
-    const before = this.before ?? status;
+    // Workers report a few times a second, at moments of their own: a short while says nothing.
+    while (this.earlier.length > 1 && this.earlier[1].t_ns <= status.t_ns - RATES_OVER_NS) this.earlier.shift();
+    const before = this.earlier[0] ?? status;
     const seconds = (status.t_ns - before.t_ns) / 1e9;
     const rate = (now, then) => (seconds > 0 ? (now - then) / seconds : NaN);
     $("clock").textContent = clock(status.duration_s);
-    this.takeNodes(status, before, rate);
+    this.takeNodes(status, before, rate, seconds);
     this.takeLinks(status, before, rate);
     this.takeWays(status);
     this.figures(status);
-    this.before = status;
+    this.earlier.push(status);
   }
 
-  takeNodes(status, before, rate) {
+  takeNodes(status, before, rate, seconds) {
     fill($("nodes"), Object.entries(status.nodes), ([name, node]) => {
       const then = before.nodes[name] ?? node;
       const packets = rate(node.packets_in + node.packets_out, then.packets_in + then.packets_out);
       const own = node.packets_out ? rate(node.packets_out, then.packets_out) : rate(node.packets_in, then.packets_in);
       const failed = status.failed[name];
-      const quiet = !failed && status.state === "running" && packets === 0;
+      const quiet = !failed && status.state === "running" && seconds > 1 && packets === 0;
       return {
         row: failed ? "failed" : quiet ? "quiet" : "",
         title: failed ?? "",
@@ -53,9 +56,9 @@ export class RunTables {
     fill($("links"), Object.entries(status.links), ([name, link]) => ({
       cells: [
         name, figure(rate(link.packets, (before.links[name] ?? link).packets)), ms(link.p50_us),
-        ms(link.p99_us), link.dropped, link.lost,
+        ms(link.p99_us), link.dropped, link.deliver === "lossless" ? link.lost : "",
       ],
-      // What a link may drop counts as lost until the news of the drop arrives.
+      // On other links, what was dropped counts as lost until the news of the drop arrives.
       classes: { 5: link.deliver === "lossless" && link.lost ? "bad" : "" },
     }));
   }
@@ -79,12 +82,18 @@ export class RunTables {
   }
 
   draw() {
-    if (!this.ways?.length) return;
+    if (!this.ways?.length || !$("history").offsetParent) return;
     const now = this.past.at(-1)[0];
     this.lines.draw([
       this.past.map((row) => row[0] - now),
       ...this.ways.map((_, i) => this.past.map((row) => row[i + 1])),
     ]);
+  }
+
+  /** Show that nothing goes on any more. */
+  end() {
+    for (const cell of document.querySelectorAll("#nodes tr:not(.failed) .state")) cell.textContent = "ended";
+    for (const row of document.querySelectorAll("#nodes tbody tr:not(.failed)")) row.className = "over";
   }
 
   repaint() {
@@ -100,7 +109,7 @@ export class RunTables {
     const lost = Object.values(status.links).reduce(
       (n, link) => n + (link.deliver === "lossless" ? link.lost : 0), 0,
     );
-    const late = ways.reduce((n, [, way]) => n + way.deadlines_missed, 0);
+    const late = Math.max(0, ...ways.map(([, way]) => way.deadlines_missed));
     put($("lost"), refused + lost);
     put($("late"), late);
   }
@@ -142,7 +151,8 @@ function fill(table, items, describe) {
     line.title = title;
     cells.forEach((content, c) => {
       const cell = line.cells[c] ?? line.insertCell();
-      const text = String(content);
+      // Long names may be broken where they have parts.
+      const text = String(content).replace(/->|\./g, c ? "$&" : "$&\u200b");
       if (cell.textContent !== text) cell.textContent = text;
       if (cell.className !== (classes[c] ?? "")) cell.className = classes[c] ?? "";
     });

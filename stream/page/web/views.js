@@ -2,6 +2,8 @@
 
 import { Strip, colours, figure, fit, floats, makeCanvas, ramp, shorts } from "./canvas.js";
 
+const GAP_S = 0.5; // what is missing for longer is seen
+
 class View {
   constructor(about, box, page) {
     this.about = about;
@@ -81,47 +83,47 @@ class Raster extends View {
 class Heat extends View {
   constructor(about, box, page) {
     super(about, box, page);
-    this.canvas = makeCanvas(this.body, `rates of ${about.name}, the last ${page.history} s`);
-    this.past = document.createElement("canvas");
+    const canvas = makeCanvas(this.body, `rates of ${about.name}, the last ${page.history} s`);
+    this.strip = new Strip(canvas, page.history);
+    this.column = document.createElement("canvas");
+    this.column.width = 1;
     this.top = 1;
   }
+
+  repaint() { super.repaint(); this.strip.forget(); }
 
   draw() {
     const newest = floats(this.chunks.at(-1).rates);
     const peak = newest.indexOf(newest.reduce((a, b) => Math.max(a, b), -Infinity));
     const mean = newest.reduce((a, b) => a + b, 0) / newest.length;
     const name = this.about.names[peak];
-    this.say(`${figure(mean)}`, `Hz mean, ${figure(newest[peak])} Hz ${name ?? ""}`);
-    const columns = this.about.depth;
-    const { past } = this;
-    const context = past.getContext("2d");
-    if (past.width !== columns || past.height !== newest.length) {
-      past.width = columns;
-      past.height = newest.length;
-      this.fresh = this.chunks.length;
-    }
-    const fresh = this.chunks.slice(-this.fresh || Infinity);
-    context.globalCompositeOperation = "copy";
-    context.drawImage(past, -fresh.length, 0);
-    context.globalCompositeOperation = "source-over";
-    const image = context.createImageData(1, newest.length);
-    fresh.forEach((chunk, i) => {
-      const rates = floats(chunk.rates);
-      const high = Float32Array.from(rates).sort()[Math.floor(0.98 * (rates.length - 1))];
-      // The scale follows a peak at once and comes down slowly, so that colours hold still.
-      if (Number.isFinite(high)) this.top = Math.max(1, 0.995 * this.top, high);
-      rates.forEach((rate, unit) => {
-        const step = Math.max(0, Math.min(255, Math.round((255 * rate) / this.top)));
-        image.data.set(ramp.subarray(4 * step, 4 * step + 4), 4 * unit);
-      });
-      context.putImageData(image, columns - fresh.length + i, 0);
-    });
+    this.say(`${figure(mean)}`, `Hz mean, highest ${figure(newest[peak])} Hz${name ? ` (${name})` : ""}`);
+    const all = !this.strip.advance(this.chunks.at(-1).t);
+    const first = all ? 0 : this.chunks.length - this.fresh;
+    for (let i = first; i < this.chunks.length; i++) this.paint(this.chunks[i], this.chunks[i - 1]);
     this.fresh = 0;
-    fit(this.canvas);
-    const shown = this.canvas.getContext("2d");
-    shown.imageSmoothingEnabled = false;
-    shown.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    shown.drawImage(past, 0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  /** Paint a chunk from where the one before ended, unless that is too long ago. */
+  paint(chunk, before) {
+    const rates = floats(chunk.rates);
+    const high = Float32Array.from(rates).sort()[Math.floor(0.98 * (rates.length - 1))];
+    // The scale follows a peak at once and comes down slowly, so that colours hold still.
+    if (Number.isFinite(high)) this.top = Math.max(1, 0.995 * this.top, high);
+    if (this.column.height !== rates.length) this.column.height = rates.length;
+    const small = this.column.getContext("2d");
+    const image = small.createImageData(1, rates.length);
+    rates.forEach((rate, unit) => {
+      const step = Math.max(0, Math.min(255, Math.round((255 * rate) / this.top)));
+      image.data.set(ramp.subarray(4 * step, 4 * step + 4), 4 * unit);
+    });
+    small.putImageData(image, 0, 0);
+    const since = before && chunk.t - before.t < GAP_S ? before.t : chunk.t - 1 / 30;
+    const { context, canvas } = this.strip;
+    context.imageSmoothingEnabled = false;
+    const left = Math.floor(this.strip.x(since));
+    const right = Math.ceil(this.strip.x(chunk.t));
+    context.drawImage(this.column, left, 0, right - left, canvas.height);
   }
 }
 
@@ -149,7 +151,7 @@ export class Lines {
         ticks: { stroke: colours.line, width: 1 }, font: "14px system-ui", size: 54,
       };
       this.plot = new uPlot({
-        width, height: height - legend, cursor: { show: false }, padding: [8, 8, 0, 0],
+        width, height: height - legend, cursor: { show: false }, padding: [8, 22, 0, 0],
         legend: { live: false, isolate: true }, scales: { x: { time: false } },
         series: [{ label: "s" }, ...this.names.map((label, i) => (
           { label, stroke: colours.lines[i % 6], width: 2, points: { show: false } }
@@ -291,6 +293,8 @@ class Skeleton extends View {
     this.canvas = makeCanvas(this.body, `skeleton of ${about.name}`);
     this.reach = 0;
   }
+
+  repaint() { super.repaint(); this.reach = 0; }
 
   get joints() { return floats(this.chunks.at(-1).joints); }
 
@@ -449,7 +453,10 @@ class Triggers extends View {
       return row;
     });
     this.body.append(list);
-    this.strip = new Strip(makeCanvas(this.body, `when rules of ${about.name} fired`), page.history);
+    const canvas = makeCanvas(this.body, `when rules of ${about.name} fired`);
+    // As high as the list beside it, whose height must not follow that of the canvas.
+    canvas.style.height = `${36 * about.names.length}px`;
+    this.strip = new Strip(canvas, page.history);
     this.since = about.names.map(() => -Infinity);
   }
 
