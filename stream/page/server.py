@@ -127,7 +127,7 @@ class _Client:
 
     def __init__(self, rings: Mapping[str, _Ring]) -> None:
         self.free = True
-        self.number = -1
+        self.number = 0
         self.skipped = 0
         # What there was before it came is not missed, and what is kept of it is shown.
         self.seen = {name: ring.first for name, ring in rings.items()}

@@ -316,9 +316,7 @@ class Worker:
                 for tracker in trackers:
                     tracker.add(now_ns - packet.t_ns, output.period_ns)
 
-    def _send(
-        self, output: Output, senders: Sequence[Sender], packet: Packet, now_ns: int
-    ) -> None:
+    def _send(self, output: Output, senders: Sequence[Sender], packet: Packet, now_ns: int) -> None:
         slot = shared = None
         if output.slots is not None and packet.data.nbytes >= LARGE_BYTES:
             for sender in senders:

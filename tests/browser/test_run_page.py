@@ -229,7 +229,7 @@ def test_a_hidden_page_and_a_frozen_one_catch_up_with_what_is_newest(
     page.evaluate(HIDE, True)
     wait_for(lambda: seconds(page) > 0)
     hidden_at = seconds(page)
-    wait_for(lambda: seconds(other) > hidden_at + 2)
+    wait_for(lambda: seconds(other) > hidden_at + 1)
     assert seconds(page) <= hidden_at + 1
     page.evaluate(HIDE, False)
     wait_for(lambda: seconds(page) >= hidden_at + 2)
