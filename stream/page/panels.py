@@ -46,6 +46,8 @@ class Panel(ABC):
         self.spec = spec
         self.counters = counters
         self._packets = 0
+        self._missed = 0
+        self._seq: int | None = None
         self._newest: Packet | None = None
         self._age_ns = 0
 
@@ -60,6 +62,9 @@ class Panel(ABC):
     def add(self, packet: Packet) -> None:
         """Take one packet; its memory is not used any more once this returns."""
         self._packets += 1
+        if self._seq is not None:
+            self._missed += max(0, packet.seq - self._seq - 1)
+        self._seq = packet.seq
         self._age_ns = time.monotonic_ns() - packet.t_ns
         self._newest = packet
         self.gather(packet)
@@ -68,16 +73,16 @@ class Panel(ABC):
         """Return what came since the last call, None if nothing.
 
         Every chunk has `t`, the time of its end on the clock of the source in s; `age`, the
-        newest packet's from acquisition to here in ms; and `n`, the number of packets. Arrays are
-        bytes, little endian.
+        newest packet's from acquisition to here in ms; `n`, the number of packets; and `missed`,
+        how many did not come, where each matters. Arrays are bytes, little endian.
         """
         if self._newest is None:
             return None
         chunk = {
             "t": self._newest.source_end_ns / 1e9, "age": self._age_ns / 1e6, "n": self._packets,
-            **self.fold(),
+            "missed": self._missed if self.event else 0, **self.fold(),
         }  # fmt: skip
-        self._packets, self._newest = 0, None
+        self._packets, self._missed, self._newest = 0, 0, None
         return chunk
 
     @abstractmethod

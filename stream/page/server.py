@@ -8,7 +8,6 @@ import hmac
 import importlib.util
 import logging
 import mimetypes
-import os
 import re
 import secrets
 import socket
@@ -36,7 +35,6 @@ _MOST_CLIENTS = 8
 _MOST_INCOMING_BYTES = 64
 _SILENT_S = 60.0
 _LAST_WORDS_S = 1.0
-_NICE = 10
 _JPEG_QUALITY = 70
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -134,7 +132,7 @@ class _Client:
 
 
 class PageServer:
-    """Serves the page in a thread of its own, with low priority.
+    """Serves the page in a thread of its own.
 
     A browser gets the next update when it has drawn the last one, at most 30 times a second, and
     then what is newest: of each stream no more than its panel's `depth`. So nothing piles up for
@@ -200,10 +198,6 @@ class PageServer:
     # In the thread of the server
 
     def _run(self) -> None:
-        if hasattr(os, "setpriority"):
-            # Drawing for somebody who watches comes after whatever the run has to do.
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())

@@ -9,6 +9,7 @@ const STATUS = ":status";
 const LOG = ":log";
 const RETRY_MS = 1000;
 const WATCH_MS = 500;
+const MISSED_MS = 5000;
 
 let socket = null;
 let panels = new Map(); // by stream: box, view, when something came last
@@ -91,7 +92,7 @@ function open(about) {
     button.onclick = () => enlarge(box);
     $("panels").append(box);
     const view = new VIEWS[panel.view](panel, box, about);
-    panels.set(panel.name, { box, view, came: 0, inVideo: false });
+    panels.set(panel.name, { box, view, came: 0, missed: [], inVideo: false });
     if (panel.name === enlarged) enlarge(box);
   }
   // Joints in pixels are drawn into the picture that they were found in, where there is only one.
@@ -122,6 +123,11 @@ function takeChunks(name, chunks) {
   panel.age = panel.age === undefined ? age : panel.age + 0.1 * (age - panel.age);
   if (panel.inVideo) return;
   panel.box.classList.remove("silent");
+  // Said for some seconds: a picture that lacks packets looks like one of less.
+  for (const { missed } of chunks) if (missed) panel.missed.push([panel.came, missed]);
+  panel.missed = panel.missed.filter(([at]) => panel.came - at < MISSED_MS);
+  const missed = panel.missed.reduce((sum, [, count]) => sum + count, 0);
+  panel.box.querySelector(".missed").textContent = missed ? `${missed} packets not shown` : "";
   panel.box.querySelector(".age").textContent = `${panel.age.toFixed(panel.age < 10 ? 1 : 0)} ms old`;
   draw(panel);
 }

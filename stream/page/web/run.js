@@ -103,15 +103,17 @@ export class RunTables {
 
   figures(status) {
     const ways = Object.entries(status.end_to_end).filter(([name]) => !ownPage(name));
-    const worst = Math.max(...ways.map(([, way]) => way.p99_us));
-    $("latency").textContent = ways.length ? `${ms(worst)} ms` : "–";
+    const most = (key) => ways.reduce((a, b) => (b[1][key] > a[1][key] ? b : a), ways[0]);
+    if (ways.length) {
+      put($("latency"), `${ms(most("p99_us")[1].p99_us)} ms`, most("p99_us")[0]);
+      const [name, { deadlines_missed: late }] = most("deadlines_missed");
+      put($("late"), late, late ? name : "", late > 0);
+    }
     const refused = Object.values(status.nodes).reduce((n, node) => n + sum(node.dropped), 0);
     const lost = Object.values(status.links).reduce(
       (n, link) => n + (link.deliver === "lossless" ? link.lost : 0), 0,
     );
-    const late = Math.max(0, ...ways.map(([, way]) => way.deadlines_missed));
-    put($("lost"), refused + lost);
-    put($("late"), late);
+    put($("lost"), refused + lost, "", refused + lost > 0);
   }
 
   addLog(lines) {
@@ -135,9 +137,10 @@ export class RunTables {
 /** Tell whether a way ends in what watches: that is not what the run is there for. */
 function ownPage(name) { return /->page(-\d+)?$/.test(name); }
 
-function put(element, count) {
-  element.textContent = count;
-  element.classList.toggle("bad", count > 0);
+function put(element, value, of, bad = false) {
+  element.firstChild.data = value;
+  element.lastChild.textContent = of.replace("->", " → ");
+  element.classList.toggle("bad", bad);
 }
 
 /** Give a table one row for each item, and change only what is different. */

@@ -49,6 +49,16 @@ def test_spikes_keep_their_times_and_units_over_many_packets() -> None:
     assert panel.take() is None
 
 
+def test_packets_that_did_not_come_are_told_where_each_matters() -> None:
+    panel, rates = make(SPIKES), make(StreamSpec("rates", (1,), "float32"))
+    for seq in (3, 4, 9):
+        add(panel, np.empty((0, 2)), seq=seq)
+        add(rates, [1], seq=seq)
+    assert (panel.take()["missed"], rates.take()["missed"]) == (4, 0)
+    add(panel, np.empty((0, 2)), seq=10)
+    assert panel.take()["missed"] == 0
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3000), max_size=6))
 def test_no_burst_makes_a_chunk_grow_without_bound_and_what_is_left_out_is_noted(
