@@ -94,6 +94,11 @@ class Panel(ABC):
         """Return what was gathered, and forget it."""
 
 
+def _length(spec: StreamSpec) -> int:
+    """Return how many values each packet of a stream with one axis has."""
+    return spec.shape[0] or 0
+
+
 class Raster(Panel):
     """Spikes, or the bins in which there were any: `at` (float32, s before `t`) and `unit`."""
 
@@ -157,7 +162,7 @@ class Heat(Panel):
 
     def __init__(self, name: str, spec: StreamSpec, counters: Counters) -> None:
         super().__init__(name, spec, counters)
-        self._total = np.zeros(spec.shape[0] or 0)
+        self._total = np.zeros(_length(spec))
 
     def gather(self, packet: Packet) -> None:
         """Add to the sum."""
@@ -178,7 +183,7 @@ class Trajectory(Panel):
 
     def __init__(self, name: str, spec: StreamSpec, counters: Counters) -> None:
         super().__init__(name, spec, counters)
-        self._columns = min(_MOST_COLUMNS, spec.shape[0] or 0)
+        self._columns = min(_MOST_COLUMNS, _length(spec))
         self._rows: list[NDArray[np.float32]] = []
         self._times: list[int] = []
 
@@ -218,10 +223,11 @@ class Label(Panel):
         if np.isfinite(self._p).any():
             best = int(np.nanargmax(self._p))
             label, share = self.spec.names[best], float(self._p[best])
+        said = self._meta.get("probability")
         return {
             "p": self._p.tobytes(),
             "label": str(self._meta.get("label", label)),
-            "share": float(self._meta.get("probability", share)),
+            "share": float(said) if isinstance(said, int | float) else share,
         }
 
 
@@ -355,7 +361,9 @@ class Matrix(Panel):
 
 
 class Triggers(Panel):
-    """Rules: `on` (uint8) is 1 where one fired since the last chunk, `count` how often so far."""
+    """Rules: `on` (uint8) is 1 where one fired, or held, since the last chunk, `now` what holds,
+    `count` how often one has begun. `t` is host time, since rules may look at several sources.
+    """
 
     view = "triggers"
     depth = HISTORY
@@ -369,32 +377,41 @@ class Triggers(Panel):
 
     def gather(self, packet: Packet) -> None:
         """Count what fires."""
-        self._now = (packet.data > 0).astype(np.uint8)
-        self._on |= self._now
-        self._count += self._now
+        now = (packet.data > 0).astype(np.uint8)
+        # A level is one for as long as it holds, a firing is one each time.
+        self._count += now & ~self._now if packet.kind == "levels" else now
+        self._on |= now
+        self._now = now
 
     def fold(self) -> Chunk:
         """Return what fired."""
+        assert self._newest is not None
         on = self._on.tobytes()
         self._on[:] = 0
-        return {"on": on, "now": self._now.tobytes(), "count": self._count.tolist()}
+        return {
+            "t": self._newest.t_ns / 1e9, "on": on, "now": self._now.tobytes(),
+            "count": self._count.tolist(),
+        }  # fmt: skip
 
 
 _BY_KIND: dict[str, type[Panel]] = {
     "spikes": Raster, "counts": Raster, "rates": Heat, "behaviour": Trajectory, "labels": Label,
     "action": Label, "probabilities": Label, "skeleton": Skeleton, "keypoints": Skeleton,
-    "frame": Video, "notes": Roll, "graph": Matrix, "trigger": Triggers,
+    "frame": Video, "notes": Roll, "graph": Matrix, "trigger": Triggers, "levels": Triggers,
 }  # fmt: skip
 KINDS = tuple(_BY_KIND)
 """Kinds of streams that the page shows."""
 _AXES = {"spikes": 2, "notes": 2, "frame": 3, "graph": 3, "skeleton": (2, 3), "keypoints": (2, 3)}
-_NAMED = ("labels", "action", "probabilities", "trigger")
+_NAMED = ("labels", "action", "probabilities", "trigger", "levels")
+_VARYING = ("spikes", "notes")
 
 
 def panel_class(spec: StreamSpec) -> type[Panel] | None:
     """Return what shows a stream, None when nothing does."""
     cls, axes = _BY_KIND.get(spec.kind), _AXES.get(spec.kind, 1)
     if cls is None or len(spec.shape) not in (axes if isinstance(axes, tuple) else (axes,)):
+        return None
+    if None in spec.shape and spec.kind not in _VARYING:
         return None
     if cls is Skeleton and (spec.shape[-1] != 3 or str(spec.meta.get("layout", "")) not in LAYOUTS):
         return None

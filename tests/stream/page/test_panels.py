@@ -164,6 +164,14 @@ def test_a_rule_that_fired_between_two_updates_is_seen_and_counted() -> None:
     assert list(panel.take()["on"]) == [0, 0]
 
 
+def test_a_level_that_holds_counts_once() -> None:
+    panel = make(StreamSpec("levels", (1,), "uint8", ("held",)))
+    for level in (0, 1, 1, 0, 1):
+        add(panel, [level])
+    chunk = panel.take()
+    assert (list(chunk["on"]), list(chunk["now"]), chunk["count"]) == ([1], [1], [2])
+
+
 def test_no_frame_is_touched_while_nobody_looks() -> None:
     pytest.importorskip("cv2", reason="needs the extra 'vision'")
     panel = make(StreamSpec("frame", (90, 960, 3), "uint8"))
@@ -183,6 +191,7 @@ def test_no_frame_is_touched_while_nobody_looks() -> None:
         StreamSpec("keypoints", (20, 3), "float32", meta={"layout": "of somebody else"}),
         StreamSpec("action", (3,), "float32"),
         StreamSpec("rates", (3, 3), "float32"),
+        StreamSpec("rates", (None,), "float32"),
     ],
 )
 def test_what_cannot_be_shown_has_no_panel(spec) -> None:
