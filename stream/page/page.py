@@ -133,8 +133,11 @@ class Page(Node[PageSettings]):
         if not hasattr(self, "_log"):
             return
         # Whatever ends the run says so first, but on another way than the ends of the streams.
-        if self._status.newest.get("state") == "running":
-            self._status.wait(_LAST_STATUS_S)
+        end = time.monotonic() + _LAST_STATUS_S
+        while self._status.newest.get("state") in ("starting", "running") and (
+            (left := end - time.monotonic()) > 0
+        ):
+            self._status.wait(left)
         status = self._status.newest
         chunks = self._watched(True)
         chunks[STATUS] = _shown(status)

@@ -350,7 +350,6 @@ class _Supervisor:
         self._stopping = True
         self._stopped_ns = time.monotonic_ns()
         self._moved = (self._moved[0], self._stopped_ns)
-        # Whoever watches hears of it before the run is over.
         self._publish(now=True)
         for process in self._processes.values():
             self._tell(process, messages.Stop())
@@ -370,10 +369,13 @@ class _Supervisor:
         if not self._exit:
             self._exit, self._message = code, message
         if process is not None:
-            for node in process.nodes:
-                self._failed.setdefault(node, message)
             process.gone = True
             process.kill()
+            for node in process.nodes:
+                self._failed.setdefault(node, message)
+        # Whoever watches hears of it before it hears that streams have ended.
+        self._publish(now=True)
+        if process is not None:
             for other in self._processes.values():
                 if other is not process:
                     self._tell(other, messages.Lost([process.group]))
@@ -401,7 +403,8 @@ class _Supervisor:
         if now_ns - self._status_ns < _STATUS_NS and not (final or now):
             return
         self._status_ns = now_ns
-        state = "ended" if final else "stopping" if self._stopping else "running"
+        ending = self._stopping or self._exit
+        state = "ended" if final else "stopping" if ending else "running"
         if not self._start_ns and not final:
             state = "starting"
         now_s = (now_ns - self._start_ns) / 1e9 if self._start_ns else 0.0

@@ -128,8 +128,16 @@ function takeChunks(name, chunks) {
   panel.missed = panel.missed.filter(([at]) => panel.came - at < MISSED_MS);
   const missed = panel.missed.reduce((sum, [, count]) => sum + count, 0);
   panel.box.querySelector(".missed").textContent = missed ? `${missed} packets not shown` : "";
-  panel.box.querySelector(".age").textContent = `${panel.age.toFixed(panel.age < 10 ? 1 : 0)} ms old`;
+  // What lags looks as live as what does not.
+  panel.box.classList.toggle("old", panel.age > patience(panel.view.about));
+  panel.box.querySelector(".age").textContent = panel.age < 1000
+    ? `${panel.age.toFixed(panel.age < 10 ? 1 : 0)} ms old` : `${(panel.age / 1000).toFixed(1)} s old`;
   draw(panel);
+}
+
+/** For how many ms nothing new of a stream is no reason to worry. */
+function patience({ period }) {
+  return period ? Math.max(1000, 5000 * period) : 5000;
 }
 
 function draw({ view, box }) {
@@ -199,8 +207,7 @@ setInterval(() => {
   const now = performance.now();
   for (const { box, came, view } of panels.values()) {
     if (!came || box.hidden) continue;
-    const patience = view.about.period ? Math.max(1000, 5000 * view.about.period) : 5000;
-    const silent = now - came > patience;
+    const silent = now - came > patience(view.about);
     box.classList.toggle("silent", silent);
     if (silent) box.querySelector(".age").textContent = `silent for ${((now - came) / 1000).toFixed(0)} s`;
   }
