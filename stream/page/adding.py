@@ -11,10 +11,14 @@ from stream.page.page import Page
 from stream.page.panels import panel_class
 from stream.page.server import address, bind, check_server, new_token
 from stream.plan import Delivery, Link, NodePlan, Plan
+from stream.runtime.link_messages import fixed_bytes
+from stream.runtime.shared_memory import LARGE_BYTES
 
-# What comes while the page's process is busy for a moment; older packets are dropped and counted.
+# What comes while the page's process is busy for a moment; older packets are dropped and counted. A
+# queue is also kinder to the sender than `latest`, which is woken for room after each packet.
 _EVENTS = Delivery("queue", 256)
-_NEWEST = Delivery("latest")
+_SMALL = Delivery("queue", 32)
+_LARGE = Delivery("latest")
 
 
 def add_page(plan: Plan) -> Plan:
@@ -39,9 +43,7 @@ def add_page(plan: Plan) -> Plan:
         for output, spec in node.outputs.items():
             if _can_show(spec):
                 stream = f"{node.name}.{output}" if output else node.name
-                cls = panel_class(spec)
-                delivery = _EVENTS if cls is not None and cls.event else _NEWEST
-                links.append(Link(stream, node.name, output, name, delivery))
+                links.append(Link(stream, node.name, output, name, _delivery(spec)))
     if not links:
         raise ConfigError(
             f"--page: no stream of {plan.path} can be shown; 'innervate check' lists its streams."
@@ -71,6 +73,13 @@ def settle_pages(plan: Plan) -> tuple[Plan, dict[str, str]]:
         nodes[node.name] = replace(node, settings={**node.settings, "port": port, "token": token})
         found[node.name] = address(port, token)
     return replace(plan, nodes=nodes), found
+
+
+def _delivery(spec: StreamSpec) -> Delivery:
+    cls = panel_class(spec)
+    if cls is not None and cls.event:
+        return _EVENTS
+    return _SMALL if fixed_bytes(spec) < LARGE_BYTES else _LARGE
 
 
 def _can_show(spec: StreamSpec) -> bool:

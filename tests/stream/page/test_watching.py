@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stream.commands.top import top
@@ -174,15 +175,26 @@ def test_a_taken_port_for_metrics_stops_the_run_before_it_starts(run, port) -> N
 def test_a_page_is_linked_to_all_that_can_be_shown_and_slows_nobody(runs) -> None:
     plan = add_page(load_pipeline(runs.folder / "p.yaml"))
     page = plan.nodes["page"]
-    delivery = {link.stream: link.delivery.policy for link in page.inputs}
-    assert delivery == {
-        "cells": "queue", "cells.true_rates": "latest", "cells.latents": "latest", "bins": "queue",
-    }  # fmt: skip
+    depths = {link.stream: link.delivery.depth for link in page.inputs}
+    assert depths == {"cells": 256, "cells.true_rates": 32, "cells.latents": 32, "bins": 256}
+    assert {link.delivery.policy for link in page.inputs} == {"queue"}
     assert plan.groups["page"] == ("page",)
     assert add_page(plan) is plan
-    settled, (address,) = settle_pages(plan)[0], settle_pages(plan)[1].values()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", address)
-    assert settled.nodes["page"].settings["token"]
+    settled, addresses = settle_pages(plan)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", addresses["page"])
+    assert settled.nodes["page"].settings["token"] == addresses["page"].split("/")[3]
+
+
+def test_of_large_arrays_only_the_newest_goes_to_the_page(tmp_path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs the extra 'vision'")
+    writer = cv2.VideoWriter(
+        str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240)
+    )
+    writer.write(np.zeros((240, 320, 3), np.uint8))
+    writer.release()
+    (tmp_path / "p.yaml").write_text("nodes:\n  film: {use: video, file: a.avi}\n")
+    (link,) = add_page(load_pipeline(tmp_path / "p.yaml")).nodes["page"].inputs
+    assert (link.stream, link.delivery.policy) == ("film", "latest")
 
 
 def test_a_page_in_the_pipeline_file_is_checked_with_it(tmp_path) -> None:
