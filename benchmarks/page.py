@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -80,7 +81,7 @@ def run(
     """Measure a loop (simulated spikes, bins, model, sink) while its page is looked at, or not.
 
     One run has a page; while it goes on, its page is closed, open, hidden, open over a slow
-    connection, and reloaded all the time, in turn. A second run has none. Delay is from the edge of
+    connection, and reloaded all the time, in turn. Runs before and after it have none. Delay is from the edge of
     a bin to its rates at the sink, which is a process of its own. The browser is a headless
     Chromium on the same machine, which draws without a graphics card.
     """
@@ -92,12 +93,15 @@ def run(
         folder = Path(name)
         text = PIPELINE.format(model=MODEL, realtime="decode, sink" if realtime else "")
         (folder / "watched.yaml").write_text(text)
-        watched = _Watched(folder, chromium, console)
-        found, ages, report = watched.measure(seconds, rounds)
+        without = []
+        half_s = seconds * rounds / 2
         with console.status("no page"):
-            without = _without(folder, seconds * rounds + SETTLE_S)
+            without.append(_without(folder, "before", half_s))
+        found, ages, report = _Watched(folder, chromium, console).measure(seconds, rounds)
+        with console.status("no page"):
+            without.append(_without(folder, "after", half_s))
     closed = _row("closed", _during(ages, found["closed"].spans), None)
-    rows = [_row("none", without, closed), closed]
+    rows = [_row("none", np.concatenate(without), closed), closed]
     for name, part in found.items():
         row = closed if name == "closed" else _row(name, _during(ages, part.spans), closed)
         row["page_cpu"] = part.cpu_s / part.wall_s
@@ -146,12 +150,15 @@ class _Watched:
                 sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
                 browser = playwright.chromium.launch(executable_path=self._chromium, args=sandbox)
                 self._wait()
-                for number in range(rounds):
-                    for name, condition in _CONDITIONS.items():
-                        self._console.print(f"round {number + 1} of {rounds}: {name}", end="\r")
-                        with condition(browser, self._address) as act:
-                            time.sleep(SETTLE_S)
-                            self._stretch(found[name], act, seconds)
+                for number, (name, condition) in itertools.product(
+                    range(1, rounds + 1), _CONDITIONS.items()
+                ):
+                    with (
+                        self._console.status(f"round {number} of {rounds}, page {name}"),
+                        condition(browser, self._address) as act,
+                    ):
+                        time.sleep(SETTLE_S)
+                        self._stretch(found[name], act, seconds)
                 browser.close()
         finally:
             self._over = True
@@ -241,13 +248,13 @@ def _page(browser: Any, address: str) -> Any:
     return page
 
 
-def _without(folder: Path, seconds: float) -> NDArray[np.int64]:
+def _without(folder: Path, name: str, seconds: float) -> NDArray[np.int64]:
     """Return the ages of packets in a run that has no page."""
     plan = load_pipeline(folder / "watched.yaml")
-    report = run_plan(plan, duration_s=seconds, run_dir=folder / "without")
+    report = run_plan(plan, duration_s=seconds + SETTLE_S, run_dir=folder / name)
     if report.exit:
         raise InnervateError(report.message)
-    seen = np.load(folder / "without" / FILE)
+    seen = np.load(folder / name / FILE)
     ages: NDArray[np.int64] = seen[seen[:, 0] > seen[0, 0] + int(SETTLE_S * 1e9), 1]
     return ages
 

@@ -32,10 +32,14 @@ SHOWN = (
     "lab", "lab.rates", "lab.hand", "lab.action", "lab.frame", "lab.body", "lab.notes", "lab.graph",
     "lab.trigger", "decoder",
 )  # fmt: skip
-PAINTED = """() => [...document.querySelectorAll(".panel:not([hidden]) canvas")].map((canvas) => {
-  const { width, height } = canvas;
-  return canvas.getContext("2d").getImageData(0, 0, width, height).data.some((value) => value > 0);
-})"""
+PAINTED = """() => {
+  const small = new OffscreenCanvas(32, 32).getContext("2d", { willReadFrequently: true });
+  return [...document.querySelectorAll(".panel:not([hidden]) canvas")].map((canvas) => {
+    small.clearRect(0, 0, 32, 32);
+    small.drawImage(canvas, 0, 0, 32, 32);
+    return small.getImageData(0, 0, 32, 32).data.some((value) => value > 0);
+  });
+}"""
 HIDE = """hidden => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
