@@ -81,9 +81,9 @@ def run(
     """Measure a loop (simulated spikes, bins, model, sink) while its page is looked at, or not.
 
     One run has a page; while it goes on, its page is closed, open, hidden, open over a slow
-    connection, and reloaded all the time, in turn. Runs before and after it have none. Delay is from the edge of
-    a bin to its rates at the sink, which is a process of its own. The browser is a headless
-    Chromium on the same machine, which draws without a graphics card.
+    connection, and reloaded all the time, in turn. Runs before and after it have none. Delay is
+    from the edge of a bin to its rates at the sink, which is a process of its own. The browser is
+    a headless Chromium on the same machine, which draws without a graphics card.
     """
     chromium = shutil.which("chromium")
     if chromium is None:

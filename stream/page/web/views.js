@@ -129,10 +129,9 @@ class Heat extends View {
 
 /** A plot of lines over time; `names` may be none. */
 export class Lines {
-  constructor(parent, names, unit = "") {
+  constructor(parent, names) {
     this.parent = parent;
     this.names = names;
-    this.unit = unit;
   }
 
   repaint() {
@@ -144,7 +143,9 @@ export class Lines {
     const width = this.parent.clientWidth;
     const height = this.parent.clientHeight;
     if (width < 40 || height < 60) return;
-    const legend = 30 * Math.max(1, Math.ceil((this.names.length * 150) / width));
+    // As many rows as the names need, at some 9 pixels a letter.
+    const letters = this.names.reduce((sum, name) => sum + name.length + 5, 0);
+    const legend = 30 * Math.max(1, Math.ceil((9 * letters) / width));
     if (!this.plot) {
       const axis = {
         stroke: colours.soft, grid: { stroke: colours.line, width: 1 },
