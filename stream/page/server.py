@@ -151,8 +151,6 @@ class PageServer:
     ----------
     address
         What to open.
-    clients
-        How many pages are open.
     skipped, refused
         Chunks that browsers were too slow for; requests that were turned away.
 
@@ -168,7 +166,7 @@ class PageServer:
         self._socket = bind(port)
         port = self._socket.getsockname()[1]
         self.address = address(port, token)
-        self.clients = 0
+        self._connections: set[ServerConnection] = set()
         self.skipped = 0
         self.refused = 0
         self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
@@ -184,6 +182,11 @@ class PageServer:
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self._thread.start()
         self._ready.wait()
+
+    @property
+    def clients(self) -> int:
+        """How many pages are open."""
+        return len(self._connections)
 
     def publish(self, chunks: Mapping[str, dict[str, Any]]) -> None:
         """Give what is new of some streams to everybody who looks; returns at once."""
@@ -219,8 +222,11 @@ class PageServer:
             self._ready.set()
             await self._ended.wait()
             end = self._loop.time() + _LAST_WORDS_S
-            while self.clients and self._loop.time() < end:
+            while self._connections and self._loop.time() < end:
                 await asyncio.sleep(0.01)
+            for connection in self._connections:
+                # It takes nothing any more, so it would not take a farewell either.
+                connection.transport.abort()
 
     def _put(self, chunks: Mapping[str, dict[str, Any]]) -> None:
         for name, chunk in chunks.items():
@@ -290,7 +296,7 @@ class PageServer:
         from websockets.exceptions import ConnectionClosed
 
         client = _Client(self._rings)
-        self.clients += 1
+        self._connections.add(connection)
         reader = asyncio.create_task(self._read(connection, client))
         try:
             await connection.send(_encode({"about": self._about}))
@@ -298,7 +304,7 @@ class PageServer:
         except ConnectionClosed:
             pass
         finally:
-            self.clients -= 1
+            self._connections.discard(connection)
             reader.cancel()
 
     async def _read(self, connection: ServerConnection, client: _Client) -> None:
