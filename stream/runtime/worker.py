@@ -115,6 +115,7 @@ class Worker:
                     for name, out in running.outputs.items()
                     if out.senders or out.locals or out.views
                 ),
+                outputs=running.plan.outputs,
             )
             running.opened = True
             self._calls.call(running, running.node.open, context)
