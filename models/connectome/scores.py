@@ -34,7 +34,7 @@ def score(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Score:
     return Score(float(found[truth].mean()), float(found[~truth].mean()))
 
 
-def auroc(strength: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+def auroc(strength: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     """Return the chance that a true pair has more strength than an absent one; ties count half.
 
     Parameters

@@ -84,7 +84,7 @@ def sparse_var(units: int, bins: int, seed: int, *, delay: int = 1, inputs: int 
 def switching_var(
     units: int, bins: int, seed: int, *, inputs: int = 2
 ) -> tuple[Simulated, Simulated]:
-    """Return the two halves, `bins` each, of an autoregression that gets other connections between."""
+    """Return two halves of so many bins of an autoregression whose connections change between."""
     random = np.random.default_rng(seed)
     parts = [(_draw_slopes(units, inputs, 1, random), bins) for _ in range(2)]
     data = _run_var(parts, random)
@@ -106,7 +106,7 @@ def _draw_slopes(units: int, inputs: int, delay: int, random: np.random.Generato
     companion[:units] = np.concatenate([s.T for s in slopes], axis=1)
     companion[units:, :-units] = np.eye((delay - 1) * units)
     radius = np.abs(np.linalg.eigvals(companion)).max()
-    return slopes * min(1.0, 0.95 / radius)
+    return np.asarray(slopes * min(1.0, 0.95 / radius))
 
 
 def _run_var(parts: list[tuple[Floats, int]], random: np.random.Generator) -> Floats:
@@ -158,7 +158,7 @@ class SpikingNetwork:
         rate_hz: float = 20.0,
         inputs: int = 2,
         decay_s: float = 0.0,
-        strength: tuple[float, float] = (1.5, 2.5),
+        strength: tuple[float, float] = (1.0, 2.0),
     ) -> SpikingNetwork:
         """Draw a network in which each unit has so many inputs, as many inhibitory as excitatory.
 

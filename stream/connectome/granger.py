@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.connectome.graph import Floats, Graph, chi2_p, false_discovery, fisher_z, spread
-from stream.connectome.graph import normal_p
+from stream.connectome.graph import (
+    Floats,
+    Graph,
+    chi2_p,
+    false_discovery,
+    fisher_z,
+    normal_p,
+    spread,
+)
 from stream.connectome.statistics import Statistics
 
 _RIDGE = 1e-9

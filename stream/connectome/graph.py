@@ -107,7 +107,9 @@ def false_discovery(p: Floats, rate: float) -> Bools:
     return np.asarray(tested & (np.nan_to_num(p, nan=2.0) <= ordered[passed[-1]]))
 
 
-def spread(graph: Graph, units: NDArray[np.int64], n_units: int, left_out: Mapping[int, str]) -> Graph:
+def spread(
+    graph: Graph, units: NDArray[np.int64], n_units: int, left_out: Mapping[int, str]
+) -> Graph:
     """Put a graph of some units into its place among all of them."""
     if len(units) == n_units:
         return graph

@@ -80,7 +80,7 @@ def skeleton(corr: Floats, rows: float, alpha: float, targets: int) -> Skeleton:
         tests += made
         # Between two targets, the test that speaks more for independence counts.
         among = smallest[:, :targets]
-        better = among.T < among
+        better = among > among.T
         smallest[:, :targets] = np.where(better, among.T, among)
         sets[:, :targets][better] = sets[:, :targets].transpose(1, 0, 2)[better]
         fell = adjacent & (smallest < critical)
@@ -93,7 +93,7 @@ def skeleton(corr: Floats, rows: float, alpha: float, targets: int) -> Skeleton:
 def _level(
     corr: Floats, rows: float, adjacent: Bools, z: Floats, given: int
 ) -> tuple[Floats, Ints, int]:
-    """Test all pairs against all sets of one size; return the smallest |z|, its set, and how many."""
+    """Test all pairs against sets of one size; return the smallest |z|, its set, how many tests."""
     smallest = np.full(adjacent.shape, np.inf)
     sets = np.full((*adjacent.shape, given), -1, dtype=np.int64)
     tests = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,7 @@ class _Sums:
 
     @classmethod
     def zero(cls, units: int, variables: int) -> _Sums:
-        return cls(
-            0.0, 0.0, np.zeros(variables), np.zeros((variables, variables)), np.zeros(units)
-        )
+        return cls(0.0, 0.0, np.zeros(variables), np.zeros((variables, variables)), np.zeros(units))
 
     def add(self, rows: Floats, sign: int) -> None:
         """Add rows, or take them away again: exact for counts, which are whole numbers."""
@@ -91,7 +90,7 @@ class Sliding:
         """Say that what comes next does not follow on what came before."""
         self._next_run = 0
 
-    def push(self, data: NDArray[np.floating]) -> None:
+    def push(self, data: NDArray[Any]) -> None:
         """Add bins (n, units), all finite, each right after the one before."""
         done = 0
         while done < len(data):
@@ -100,7 +99,7 @@ class Sliding:
             self._push(data[done : done + step])
             done += step
 
-    def _push(self, data: NDArray[np.floating]) -> None:
+    def _push(self, data: NDArray[Any]) -> None:
         size = len(self._ring)
         new = self._count + np.arange(len(data))
         self._all.add(self._rows(new - self.window), -1)
@@ -127,6 +126,11 @@ class Sliding:
     def age(self) -> float:
         """How many bins ago the middle of the window was."""
         return min(self._count, self.window) / 2
+
+    @property
+    def shared(self) -> float:
+        """Share of the variance of a difference, recent less before, that is common to both."""
+        return 0.0
 
     def statistics(self) -> Statistics:
         """Return the statistics of the window.
@@ -180,7 +184,7 @@ class Fading:
         """Say that what comes next does not follow on what came before."""
         self._tail = self._tail[:0]
 
-    def push(self, data: NDArray[np.floating]) -> None:
+    def push(self, data: NDArray[Any]) -> None:
         """Add bins (n, units), all finite, each right after the one before."""
         if not len(data):
             return
@@ -205,6 +209,15 @@ class Fading:
     def age(self) -> float:
         """How many bins old a row is on average, by weight, once there are enough."""
         return (self.window - 1) / 2
+
+    @property
+    def shared(self) -> float:
+        """Share of the variance of a difference, recent less before, that is common to both."""
+        slow, fast = self._sums
+        before = slow.weight - fast.weight
+        squares = slow.squares + fast.squares - 2 * self._both
+        apart = fast.squares / fast.weight**2 + squares / before**2
+        return 2 * (self._both - fast.squares) / (fast.weight * before) / apart
 
     def statistics(self) -> Statistics:
         """Return the statistics.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,15 +141,15 @@ class Statistics:
 def correlations(cov: Floats) -> Floats:
     """Return the correlation matrix of a covariance matrix without zeros on its diagonal."""
     scale = 1 / np.sqrt(np.diag(cov))
-    corr = cov * scale[:, None] * scale
+    corr: Floats = cov * scale[:, None] * scale
     np.fill_diagonal(corr, 1.0)
     return corr
 
 
-def embed(data: NDArray[np.floating], at: NDArray[np.int64], delay: int) -> Floats:
+def embed(data: NDArray[Any], at: NDArray[np.int64], delay: int) -> Floats:
     """Return rows (len(at), (delay + 1) * units): each bin, then the bins before it."""
     rows = data[(at[:, None] - np.arange(delay + 1)) % len(data)]
-    return np.asarray(rows.reshape(len(at), -1), dtype=np.float64)
+    return np.asarray(rows.reshape(len(at), (delay + 1) * data.shape[1]), dtype=np.float64)
 
 
 def _dependent(cov: Floats, units: NDArray[np.int64]) -> dict[int, str]:

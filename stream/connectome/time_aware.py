@@ -23,7 +23,7 @@ PRUNE = 0.1
 
 @dataclass(frozen=True)
 class StaticPC:
-    """PC on units at one time (a directed probabilistic graphical model). Takes bins as independent.
+    """PC on units at one time, a directed probabilistic graphical model: bins are independent.
 
     Weight: rise of the column's unit with the row's, its other parents held.
 
