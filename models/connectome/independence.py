@@ -71,7 +71,8 @@ def poisson_granger(
     design = np.concatenate([np.ones((len(patterns), 1)), patterns], axis=1)
     z, weights = np.zeros((n, n)), np.zeros((n, n))
     for unit in range(n):
-        spikes = np.bincount(place, weights=rows[:, unit], minlength=len(patterns))
+        counted = np.bincount(place, weights=rows[:, unit], minlength=len(patterns))
+        spikes = counted.astype(np.float64)
         null = np.zeros(n + 1)
         null[0] = np.log(spikes.sum() / many.sum())
         full, best = _fit(design, many, spikes, null, _STEPS)
