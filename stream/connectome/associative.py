@@ -25,10 +25,9 @@ class Correlation:
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the graph, in both directions for each pair."""
         units, left_out = statistics.usable()
-        n = len(units)
         r = correlations(statistics.cov[np.ix_(units, units)])
         graph = _undirected(r, normal_p(fisher_z(r, statistics.rows, 0)), self.alpha)
-        return spread(graph, units, statistics.n_units, left_out) if n else graph
+        return spread(graph, units, statistics.n_units, left_out)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ def change(running: Running) -> float:
     try:
         recent, before = running.recent_and_before()
         units = np.intersect1d(recent.usable()[0], before.usable()[0])
+        if not len(units):
+            return math.nan
         new, old = (regress(s.restrict(units)) for s in (recent, before))
     except GraphError:
-        return math.nan
-    if not len(units):
         return math.nan
     variance = (new.errors**2 + old.errors**2) * (1 - running.shared)
     squares = (new.slopes - old.slopes) ** 2 / variance

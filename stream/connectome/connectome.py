@@ -134,7 +134,7 @@ class Connectome(Node[ConnectomeSettings]):
         window = self._bins(spec, settings.window)
         kind = Fading if settings.fading else Sliding
         self._running: Running = kind(n, settings.delay, window)
-        self._estimator = estimator(settings.method, settings.alpha)
+        self._estimator = estimator(settings.method, settings.alpha, context.alive)
         self._names = spec.names or tuple(str(i) for i in range(n))
         self._bins_in = np.zeros((self._every, n), dtype=np.float32)
         # Bins of the open graph: all that came, and those that wait to be added.
@@ -191,6 +191,7 @@ class Connectome(Node[ConnectomeSettings]):
         except GraphError as error:
             self._refuse_graph(error)
             return []
+        self.context.alive()
         moved = change(self._running) if self.settings.delay else float("nan")
         known = bool(np.isfinite(moved))
         changed = known and moved > self.settings.threshold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Protocol, get_args
 
 from stream.connectome.associative import Correlation, PartialCorrelation
@@ -40,9 +41,15 @@ _MAKE: dict[Method, Callable[[float], Estimator]] = {
 }
 
 
-def estimator(method: Method, alpha: float) -> Estimator:
-    """Return the estimator of that name with that rate of false discoveries."""
-    return _MAKE[method](alpha)
+def estimator(method: Method, alpha: float, alive: Callable[[], None] | None = None) -> Estimator:
+    """Return the estimator of that name with that rate of false discoveries.
+
+    `alive` is called now and then by those that may take long.
+    """
+    made = _MAKE[method](alpha)
+    if alive is not None and isinstance(made, StaticPC | TimeAwarePC | NeuroPC):
+        return replace(made, alive=alive)
+    return made
 
 
 def variables(method: Method, units: int, delay: int) -> int:

@@ -8,6 +8,7 @@ they were before that size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from stream.connectome.graph import Bools, Floats, fisher_z, normal_z
 
 SUBSETS = 64
-"""Sets of one size that a pair is tested against at most: those of its strongest neighbours."""
+"""Sets of one size that a pair is tested against at most: those of the strongest neighbours."""
+TESTS = 512
+"""Tests of one size that a variable gets, roughly: with many neighbours each has fewer sets."""
 MAX_GIVEN = 3
 _CHUNK = 16384
 _SINGULAR = 1e-9
@@ -48,7 +51,13 @@ class Skeleton:
     tests: int
 
 
-def skeleton(corr: Floats, rows: float, alpha: float, targets: int) -> Skeleton:
+def idle() -> None:
+    """Do nothing."""
+
+
+def skeleton(
+    corr: Floats, rows: float, alpha: float, targets: int, alive: Callable[[], None] = idle
+) -> Skeleton:
     """Find which variables are adjacent to each of the first `targets` ones.
 
     Pairs of two later variables are not looked at. A pair of two targets is given the neighbours of
@@ -64,6 +73,8 @@ def skeleton(corr: Floats, rows: float, alpha: float, targets: int) -> Skeleton:
         Level of each test.
     targets
         How many variables to find the neighbours of.
+    alive
+        Called every few milliseconds meanwhile.
     """
     critical = normal_z(alpha)
     d = len(corr)
@@ -76,7 +87,7 @@ def skeleton(corr: Floats, rows: float, alpha: float, targets: int) -> Skeleton:
         degrees = adjacent.sum(axis=1)
         if rows - given - 3 < 1 or degrees.max(initial=0) < given + 1:
             break
-        smallest, sets, made = _level(corr, rows, adjacent, z, given)
+        smallest, sets, made = _level(corr, rows, adjacent, z, given, alive)
         tests += made
         # Between two targets, the test that speaks more for independence counts.
         among = smallest[:, :targets]
@@ -91,7 +102,7 @@ def skeleton(corr: Floats, rows: float, alpha: float, targets: int) -> Skeleton:
 
 
 def _level(
-    corr: Floats, rows: float, adjacent: Bools, z: Floats, given: int
+    corr: Floats, rows: float, adjacent: Bools, z: Floats, given: int, alive: Callable[[], None]
 ) -> tuple[Floats, Ints, int]:
     """Test all pairs against sets of one size; return the smallest |z|, its set, how many tests."""
     smallest = np.full(adjacent.shape, np.inf)
@@ -104,6 +115,7 @@ def _level(
         which = np.flatnonzero(degrees == degree)
         step = max(1, _CHUNK // len(pairs))
         for begin in range(0, len(which), step):
+            alive()
             at = which[begin : begin + step]
             near = order[at, :degree]
             x, s = near[:, pairs], near[:, members]
@@ -128,8 +140,9 @@ def _first_of(found: Floats, least: Floats, starts: Ints) -> Ints:
 @lru_cache(maxsize=1024)
 def _pattern(degree: int, given: int) -> tuple[Ints, Ints, Ints]:
     """Return, for neighbours by strength: whom to test, given whom, and where each begins."""
+    sets = min(SUBSETS, TESTS // degree)
     strong = given
-    while strong < degree and math.comb(strong + 1, given) <= SUBSETS:
+    while strong < degree and math.comb(strong + 1, given) <= sets:
         strong += 1
     pairs: list[int] = []
     members: list[tuple[int, ...]] = []

@@ -110,6 +110,11 @@ class Statistics:
 
         Of units that copy each other, or of which one is the sum of others, those with the smaller
         indices stay.
+
+        Raises
+        ------
+        GraphError
+            There is no such unit.
         """
         n = self.n_units
         variance = np.diag(self.cov)[:n]
@@ -119,6 +124,11 @@ class Statistics:
             silent = not constant[unit] or not self.events[unit]
             left_out[int(unit)] = "silent" if silent else "constant"
         units = np.array([u for u in range(n) if u not in left_out], dtype=np.int64)
+        if not len(units):
+            raise GraphError(
+                f"none of {n} units has varied in {MIN_EVENTS} bins or more, so there is no graph:"
+                " take a longer window, or wait."
+            )
         left_out.update(_dependent(self.cov[np.ix_(units, units)], units))
         return np.array([u for u in units if u not in left_out], dtype=np.int64), left_out
 
@@ -154,8 +164,6 @@ def embed(data: NDArray[Any], at: NDArray[np.int64], delay: int) -> Floats:
 
 def _dependent(cov: Floats, units: NDArray[np.int64]) -> dict[int, str]:
     """Return the units that are copies or sums of those before them, with the reason."""
-    if not len(units):
-        return {}
     corr = correlations(cov)
     try:
         # Squared diagonal of the factor: what the units before it leave of a unit's variance.

@@ -6,6 +6,7 @@ arXiv:2011.03913. Written anew from the papers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from stream.connectome.graph import Bools, Floats, Graph, false_discovery, normal_p, spread
 from stream.connectome.orientation import orient
-from stream.connectome.skeleton import skeleton
+from stream.connectome.skeleton import idle, skeleton
 from stream.connectome.statistics import Statistics, correlations
 
 PRUNE = 0.1
@@ -31,9 +32,12 @@ class StaticPC:
     ----------
     alpha
         Level of each test, and rate of false discoveries among pairs.
+    alive
+        Called every few milliseconds while it works.
     """
 
     alpha: float = 0.05
+    alive: Callable[[], None] = idle
 
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the graph; an edge without a direction stands in both.
@@ -43,7 +47,7 @@ class StaticPC:
         GraphError
             There are too few rows for any test.
         """
-        return _estimate(statistics, self.alpha, 0, "now")
+        return _estimate(statistics, self, 0, "now")
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,12 @@ class TimeAwarePC:
     ----------
     alpha
         Level of each test, and rate of false discoveries among pairs.
+    alive
+        Called every few milliseconds while it works.
     """
 
     alpha: float = 0.05
+    alive: Callable[[], None] = idle
 
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the rolled graph.
@@ -72,7 +79,7 @@ class TimeAwarePC:
         GraphError
             There are too few rows for any test.
         """
-        return _estimate(statistics, self.alpha, statistics.delay, "now")
+        return _estimate(statistics, self, statistics.delay, "now")
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,12 @@ class NeuroPC:
     ----------
     alpha
         Level of each test, and rate of false discoveries among pairs.
+    alive
+        Called every few milliseconds while it works.
     """
 
     alpha: float = 0.05
+    alive: Callable[[], None] = idle
 
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the rolled graph.
@@ -98,10 +108,13 @@ class NeuroPC:
         GraphError
             There are too few rows for any test.
         """
-        return _estimate(statistics, self.alpha, statistics.delay, "always")
+        return _estimate(statistics, self, statistics.delay, "always")
 
 
-def _estimate(statistics: Statistics, alpha: float, delay: int, when: str) -> Graph:
+_Settings = StaticPC | TimeAwarePC | NeuroPC
+
+
+def _estimate(statistics: Statistics, settings: _Settings, delay: int, when: str) -> Graph:
     units, left_out = statistics.usable()
     # The largest sets have 3 members.
     statistics.needs_rows(3, "PC")
@@ -110,10 +123,12 @@ def _estimate(statistics: Statistics, alpha: float, delay: int, when: str) -> Gr
     chosen = statistics.restrict(units)
     cov = chosen.cov[:d, :d]
     slices = np.repeat(np.arange(delay + 1), n)
-    found = skeleton(correlations(cov), chosen.rows, alpha, n if when == "now" else d)
+    found = skeleton(
+        correlations(cov), chosen.rows, settings.alpha, n if when == "now" else d, settings.alive
+    )
     arrows = orient(found, slices)
     rolled_p = _rolled_p(found.z, slices, n)
-    edges = _roll(arrows, n, np.logical_or) & false_discovery(rolled_p, alpha)
+    edges = _roll(arrows, n, np.logical_or) & false_discovery(rolled_p, settings.alpha)
     arrows &= np.tile(edges, (delay + 1, delay + 1))
     effects = _effects(cov, arrows, slices)
     many = np.maximum(_roll(arrows, n, np.add, dtype=np.int64), 1)
