@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stream.connectome.graph import Graph, false_discovery, normal_p, spread
-from stream.connectome.statistics import Statistics, embed
+from stream.connectome.statistics import Statistics, embed, rows_at
 
 Floats = NDArray[np.float64]
 
@@ -58,10 +58,7 @@ def poisson_granger(
     """
     array = np.asarray(counts, dtype=np.float64)
     units, left_out = Statistics.of(array, delay, starts=starts).usable()
-    run = np.arange(len(array))
-    for start in starts:
-        run[start:] = np.arange(len(array) - start)
-    at = np.flatnonzero(run >= delay)
+    at = rows_at(len(array), delay, starts)
     n = len(units)
     rows = embed(array[:, units], at, delay)
     past = rows[:, n:].reshape(len(rows), delay, n).sum(axis=1)

@@ -15,7 +15,8 @@ def orient(found: Skeleton, slices: NDArray[np.int64]) -> Bools:
     The first `targets` variables of the skeleton are those whose neighbours are known. An edge
     between two times points forward: that is the step that makes PC time-aware. Within one time,
     x - z - y with x and y apart is a collider x -> z <- y where the set that made them apart lacks
-    z; of several such x, the majority decides. Then the rules of Meek (1995) 1 to 3.
+    z. Where it holds z and x is earlier, z -> y; if several x do not agree, the majority decides.
+    Then the rules of Meek (1995) 1 to 3.
 
     Parameters
     ----------
@@ -32,13 +33,13 @@ def orient(found: Skeleton, slices: NDArray[np.int64]) -> Bools:
     arrows = adjacent & earlier
     undirected = adjacent & ~earlier & ~earlier.T
     if undirected.any():
-        arrows |= _colliders(found, adjacent, undirected)
+        arrows |= _colliders(found, adjacent, undirected, earlier)
         undirected &= ~(arrows | arrows.T)
         _follow(arrows, undirected, adjacent)
     return np.asarray(arrows | undirected)
 
 
-def _colliders(found: Skeleton, adjacent: Bools, undirected: Bools) -> Bools:
+def _colliders(found: Skeleton, adjacent: Bools, undirected: Bools, earlier: Bools) -> Bools:
     """Return the arrows into colliders within one time; conflicts stay without a direction."""
     into = np.zeros_like(adjacent)
     targets = len(found.adjacent)
@@ -49,7 +50,7 @@ def _colliders(found: Skeleton, adjacent: Bools, undirected: Bools) -> Bools:
         others = others[others != y]
         if len(others):
             collides = ~(found.apart[y, others] == z).any(axis=1)
-            if 2 * collides.sum() > len(others):
+            if collides.sum() > (~collides & earlier[others, z]).sum():
                 into[y, z] = True
                 # The other arm of the collider, where time has not directed it.
                 into[others[collides & undirected[others, z]], z] = True

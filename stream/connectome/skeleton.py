@@ -87,7 +87,7 @@ def skeleton(
         degrees = adjacent.sum(axis=1)
         if rows - given - 3 < 1 or degrees.max(initial=0) < given + 1:
             break
-        smallest, sets, made = _level(corr, rows, adjacent, z, given, alive)
+        smallest, sets, made = _level(corr, rows, adjacent, z, given=given, alive=alive)
         tests += made
         # Between two targets, the test that speaks more for independence counts.
         among = smallest[:, :targets]
@@ -102,7 +102,13 @@ def skeleton(
 
 
 def _level(
-    corr: Floats, rows: float, adjacent: Bools, z: Floats, given: int, alive: Callable[[], None]
+    corr: Floats,
+    rows: float,
+    adjacent: Bools,
+    z: Floats,
+    *,
+    given: int,
+    alive: Callable[[], None],
 ) -> tuple[Floats, Ints, int]:
     """Test all pairs against sets of one size; return the smallest |z|, its set, how many tests."""
     smallest = np.full(adjacent.shape, np.inf)

@@ -81,10 +81,7 @@ class Statistics:
                 f"{len(units)} of {array.shape[1]} units hold NaN or infinity, the first is unit"
                 f" {units[0]}; leave those bins or units out."
             )
-        run = np.arange(len(array))
-        for start in starts:
-            run[start:] = np.arange(len(array) - start)
-        at = np.flatnonzero(run >= delay)[::stride]
+        at = rows_at(len(array), delay, starts)[::stride]
         if len(at) < delay + 5:
             raise GraphError(
                 f"{len(array)} bins make {len(at)} rows at a delay of {delay}; that is too few."
@@ -154,6 +151,14 @@ def correlations(cov: Floats) -> Floats:
     corr: Floats = cov * scale[:, None] * scale
     np.fill_diagonal(corr, 1.0)
     return corr
+
+
+def rows_at(bins: int, delay: int, starts: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Return the bins that have `delay` bins of the same stretch before them."""
+    run = np.arange(bins)
+    for start in sorted(starts):
+        run[start:] = np.arange(bins - start)
+    return np.flatnonzero(run >= delay)
 
 
 def embed(data: NDArray[Any], at: NDArray[np.int64], delay: int) -> Floats:
