@@ -27,7 +27,7 @@ from models.connectome.simulations import (
     sparse_var,
     switching_var,
 )
-from stream.connectome.change import change
+from stream.connectome.change import Change
 from stream.connectome.estimators import estimator
 from stream.connectome.sliding import Sliding
 from stream.connectome.statistics import Statistics
@@ -179,20 +179,21 @@ def _switch(seeds: int) -> Iterator[Row]:
         for seed in range(seeds):
             if name == "spikes":
                 networks = [SpikingNetwork.draw(units, 50 + 2 * seed + k) for k in (0, 1)]
-                halves = [n.run(1.2 * window / 1e3, 900 + seed) for n in networks]
+                halves = [n.run(2.5 * window / 1e3, 900 + seed) for n in networks]
                 truth = networks[1].edges
             else:
-                both = switching_var(units, round(1.2 * window), seed)
+                both = switching_var(units, round(2.5 * window), seed)
                 halves, truth = [b.data for b in both], both[1].edges
             data = np.concatenate(halves).astype(np.float32)
             running = Sliding(units, 1, window)
+            measure = Change(running)
             switch = len(halves[0])
             delay = np.nan
             method = estimator("counts" if name == "spikes" else "tpc", 0.05)
             for at in range(0, len(data) - step + 1, step):
                 running.push(data[at : at + step])
                 since = (at + step - switch) / window
-                if since > 0 and np.isnan(delay) and change(running) > THRESHOLD:
+                if measure.after(step) > THRESHOLD and since > 0 and np.isnan(delay):
                     delay = since
                 if abs(since - 1) < step / window / 2:
                     edges = method.estimate(running.statistics()).edges
@@ -209,19 +210,18 @@ def _stationary(minutes: int) -> Iterator[Row]:
     """How often the measure is above its threshold while nothing changes."""
     for name, window, step in (("spikes, 1 ms", 20_000, 100), ("autoregression, 10 ms", 2000, 10)):
         running = Sliding(20, 1, window)
+        measure = Change(running)
         pieces = (
             stationary_spikes(minutes, 20, 3)
             if name.startswith("spikes")
             else iter([sparse_var(20, 6000 * minutes, 3).data.astype(np.float32)])
         )
         values: list[float] = []
-        bins = 0
         for piece in pieces:
             for at in range(0, len(piece), step):
                 running.push(piece[at : at + step])
-                bins += step
-                if bins >= window:
-                    values.append(change(running))
+                values.append(measure.after(step))
+        values = [value for value in values if np.isfinite(value)]
         above = np.array(values) > THRESHOLD
         yield {
             "data": name, "units": 20, "window_bins": window, "minutes": minutes,

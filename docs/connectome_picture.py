@@ -87,7 +87,7 @@ def _plot(graphs: tuple[Any, Any], change: tuple[Any, Any], truth: list[Any]) ->
     beside.axhline(10, color="0.35", lw=0.8, ls=":")
     beside.set_ylabel("change (dotted: threshold)")
     lines = [*axes.get_lines()[:2], beside.get_lines()[0]]
-    axes.legend(lines, [line.get_label() for line in lines], loc="lower left", frameon=False)
+    axes.legend(lines, [line.get_label() for line in lines], loc="center right", frameon=False)
     figure.savefig(OUT)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from stream.connectome.change import change
+from stream.connectome.change import Change
 from stream.connectome.estimators import METHODS, Method, estimator, variables
 from stream.connectome.graph import CAVEAT
 from stream.connectome.sliding import Fading, Running, Sliding
@@ -41,7 +41,7 @@ class ConnectomeSettings(NodeSettings):
         0.05, gt=0, lt=1, description="rate of false discoveries among the pairs of units"
     )
     threshold: float = Field(
-        10.0, gt=0, description="a change above this is one: in standard deviations of no change"
+        10.0, gt=0, description="a change above this is one: in deviations of what is usual"
     )
 
 
@@ -134,6 +134,7 @@ class Connectome(Node[ConnectomeSettings]):
         window = self._bins(spec, settings.window)
         kind = Fading if settings.fading else Sliding
         self._running: Running = kind(n, settings.delay, window)
+        self._change = Change(self._running)
         self._estimator = estimator(settings.method, settings.alpha, context.alive)
         self._names = spec.names or tuple(str(i) for i in range(n))
         self._bins_in = np.zeros((self._every, n), dtype=np.float32)
@@ -192,7 +193,7 @@ class Connectome(Node[ConnectomeSettings]):
             self._refuse_graph(error)
             return []
         self.context.alive()
-        moved = change(self._running) if self.settings.delay else float("nan")
+        moved = self._change.after(self._every) if self.settings.delay else float("nan")
         known = bool(np.isfinite(moved))
         changed = known and moved > self.settings.threshold
         self._changes += changed and not self._changed

@@ -11,7 +11,8 @@ from stream.packet import Packet
 
 def matrix_rows(graph: Packet, most: int) -> NDArray[np.float64]:
     """Return strengths of edges, from above to below = from, in at most so many rows."""
-    strength = np.abs(graph.data[..., 1].astype(np.float64)) * (graph.data[..., 0] > 0)
+    weights = np.abs(graph.data[..., 1]).astype(np.float64)
+    strength: NDArray[np.float64] = np.where(graph.data[..., 0] > 0, weights, 0.0)
     return strength if len(strength) <= most else fold(strength.T, most).T
 
 

@@ -123,6 +123,11 @@ class Sliding:
         return embed(self._ring, at[self._run[at] >= self.delay], self.delay)
 
     @property
+    def filling(self) -> bool:
+        """Whether fewer bins have come than the window holds."""
+        return self._count < self.window
+
+    @property
     def age(self) -> float:
         """How many bins ago the middle of the window was."""
         return min(self._count, self.window) / 2
@@ -178,6 +183,7 @@ class Fading:
         self._sums = tuple(_Sums.zero(units, variables) for _ in self._keep)
         # Sum of the products of the two weights of each row.
         self._both = 0.0
+        self._count = 0
         self._tail = np.zeros((0, units))
 
     def cut(self) -> None:
@@ -188,6 +194,7 @@ class Fading:
         """Add bins (n, units), all finite, each right after the one before."""
         if not len(data):
             return
+        self._count += len(data)
         bins = np.concatenate([self._tail, data.astype(np.float64)])
         at = np.arange(max(self.delay, len(self._tail)), len(bins))
         rows = embed(bins, at, self.delay)
@@ -204,6 +211,11 @@ class Fading:
         product = self._keep[0] * self._keep[1]
         self._both = self._both * product ** len(data) + (product**powers).sum()
         self._tail = bins[len(bins) - min(self.delay, len(bins)) :]
+
+    @property
+    def filling(self) -> bool:
+        """Whether fewer bins have come than the window is worth."""
+        return self._count < self.window
 
     @property
     def age(self) -> float:

@@ -18,7 +18,7 @@ PIPELINE = {
     "bins": {"use": "spikes.bin", "from": "probe", "width": "1 ms"},
     "graphs": {
         "use": "stream.connectome.connectome:Connectome", "from": "bins", "window": "2 s",
-        "every": "500 ms",
+        "every": "100 ms",
     },
     "saved": {"use": "record", "from": ["bins", "graphs", "graphs.change"], "file": "live.nwb"},
     "view": {"use": "console", "from": ["graphs", "graphs.change"]},
