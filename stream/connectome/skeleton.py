@@ -20,8 +20,10 @@ from stream.connectome.graph import Bools, Floats, fisher_z, normal_z
 
 SUBSETS = 64
 """Sets of one size that a pair is tested against at most: those of the strongest neighbours."""
-TESTS = 512
-"""Tests of one size that a variable gets, roughly: with many neighbours each has fewer sets."""
+TESTS = 100_000
+"""Tests of one size, roughly: with many units and neighbours a pair has fewer sets."""
+LEAST_TESTS = 512
+"""Tests of one size that each unit gets all the same."""
 MAX_GIVEN = 3
 _CHUNK = 16384
 _SINGULAR = 1e-9
@@ -116,23 +118,34 @@ def _level(
     tests = 0
     degrees = adjacent.sum(axis=1)
     order = np.argsort(np.where(adjacent, -z, np.inf), axis=1)
-    for degree in np.unique(degrees[degrees > given]):
-        pairs, members, starts = _pattern(int(degree), given)
-        which = np.flatnonzero(degrees == degree)
+    most = max(TESTS // len(z), LEAST_TESTS)
+    sizes = np.minimum(_rounded(degrees), adjacent.shape[1])
+    for size in np.unique(sizes[degrees > given]):
+        pairs, members, starts = _pattern(int(size), given, most)
+        which = np.flatnonzero((sizes == size) & (degrees > given))
         step = max(1, _CHUNK // len(pairs))
         for begin in range(0, len(which), step):
             alive()
             at = which[begin : begin + step]
-            near = order[at, :degree]
+            near = order[at, :size]
             x, s = near[:, pairs], near[:, members]
-            r = partial_correlation(corr, at[:, None], x, s)
-            found = np.abs(fisher_z(r, rows, given))
+            found = squared_partial(corr, at[:, None], x, s)
+            # Variables of about as many neighbours go together; what one lacks proves nothing.
+            found[members.max(axis=1) >= degrees[at, None]] = 1.0
             tests += found.size
             least = np.minimum.reduceat(found, starts, axis=1)
-            smallest[at[:, None], near] = least
             first = _first_of(found, least, starts)
-            sets[at[:, None], near] = np.take_along_axis(s, first[..., None], axis=1)
+            row, column = np.nonzero(np.arange(size) < degrees[at, None])
+            place = at[row], near[row, column]
+            smallest[place] = fisher_z(np.sqrt(least[row, column]), rows, given)
+            sets[place] = s[row, first[row, column]]
     return smallest, sets, tests
+
+
+def _rounded(degrees: Ints) -> Ints:
+    """Return numbers a little larger, of which there are few."""
+    step = np.where(degrees <= 8, 1, np.where(degrees <= 64, 8, 32))
+    return np.asarray(-(-degrees // step) * step)
 
 
 def _first_of(found: Floats, least: Floats, starts: Ints) -> Ints:
@@ -144,9 +157,9 @@ def _first_of(found: Floats, least: Floats, starts: Ints) -> Ints:
 
 
 @lru_cache(maxsize=1024)
-def _pattern(degree: int, given: int) -> tuple[Ints, Ints, Ints]:
+def _pattern(degree: int, given: int, tests: int) -> tuple[Ints, Ints, Ints]:
     """Return, for neighbours by strength: whom to test, given whom, and where each begins."""
-    sets = min(SUBSETS, TESTS // degree)
+    sets = min(SUBSETS, tests // degree)
     strong = given
     while strong < degree and math.comb(strong + 1, given) <= sets:
         strong += 1
@@ -163,11 +176,10 @@ def _pattern(degree: int, given: int) -> tuple[Ints, Ints, Ints]:
     return np.array(pairs), np.array(members).reshape(-1, given), np.array(starts)
 
 
-def partial_correlation(corr: Floats, y: Ints, x: Ints, given: Ints) -> Floats:
-    """Return the correlation of y and x given some variables, for many at once.
+def squared_partial(corr: Floats, y: Ints, x: Ints, given: Ints) -> Floats:
+    """Return the squared correlation of y and x given some variables, for many at once.
 
-    Where x or y is determined by the others, there is nothing to test: infinite dependence is
-    returned as 1.
+    Where x or y is determined by the others, there is nothing to test, and 1 stands for it.
 
     Parameters
     ----------
@@ -176,21 +188,31 @@ def partial_correlation(corr: Floats, y: Ints, x: Ints, given: Ints) -> Floats:
     y, x
         Indices that broadcast to one shape.
     given
-        Indices of that shape and one more axis.
+        Indices of that shape and one more axis, at least one.
     """
     k = given.shape[-1]
     columns = [given[..., a] for a in range(k)] + [x, np.broadcast_to(y, x.shape)]
-    m = {(a, b): corr[columns[a], columns[b]] for a in range(k + 2) for b in range(a + 1, k + 2)}
-    m |= {(a, a): np.ones(x.shape) for a in range(k + 2)}
+    # Three times as fast as indexing with two arrays.
+    flat, d = corr.ravel(), len(corr)
+    places = [column * d for column in columns[:-1]]
+    m = {
+        (a, b): flat.take(place + columns[b])
+        for a, place in enumerate(places)
+        for b in range(a + 1, k + 2)
+    }
+    # The first one to be held has variance 1, as the others had.
+    for a in range(1, k + 2):
+        m[a, a] = 1 - m[0, a] ** 2
+        for b in range(a + 1, k + 2):
+            m[a, b] -= m[0, a] * m[0, b]
     sound = np.ones(x.shape, dtype=bool)
-    for pivot in range(k):
+    for pivot in range(1, k):
         sound &= m[pivot, pivot] > _SINGULAR
         inverse = 1 / np.maximum(m[pivot, pivot], _SINGULAR)
         for a in range(pivot + 1, k + 2):
             factor = m[pivot, a] * inverse
             for b in range(a, k + 2):
-                m[a, b] = m[a, b] - factor * m[pivot, b]
-    left = np.minimum(m[k, k], m[k + 1, k + 1])
-    sound &= left > _SINGULAR
+                m[a, b] -= factor * m[pivot, b]
+    sound &= np.minimum(m[k, k], m[k + 1, k + 1]) > _SINGULAR
     product = np.maximum(m[k, k] * m[k + 1, k + 1], _SINGULAR**2)
-    return np.asarray(np.where(sound, m[k, k + 1] / np.sqrt(product), 1.0))
+    return np.asarray(np.where(sound, m[k, k + 1] ** 2 / product, 1.0))
