@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.connectome.graph import Graph
-from stream.connectome.statistics import Statistics
+from stream.connectome.statistics import Statistics, fitted
 from stream.errors import GraphError
 
 Floats = NDArray[np.float64]
@@ -65,8 +65,6 @@ def parents_slopes(statistics: Statistics, graph: Graph) -> Floats:
         if not len(parents):
             continue
         past = (n * np.arange(1, statistics.delay + 1)[:, None] + parents).ravel()
-        fitted = np.linalg.lstsq(
-            statistics.cov[np.ix_(past, past)], statistics.cov[past, unit], rcond=1e-9
-        )[0]
-        slopes[parents, unit] = fitted.reshape(statistics.delay, -1).sum(axis=0)
+        found = fitted(statistics.cov, past, unit)
+        slopes[parents, unit] = found.reshape(statistics.delay, -1).sum(axis=0)
     return slopes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.connectome.graph import Floats, Graph, false_discovery, fisher_z, normal_p, spread
-from stream.connectome.statistics import Statistics, correlations
+from stream.connectome.statistics import Statistics, correlations, fitted
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ def without_own_past(statistics: Statistics) -> Floats:
     filters[:, :n] = np.eye(n)
     for unit in range(n if statistics.delay else 0):
         past = np.arange(unit + n, len(statistics.cov), n)
-        filters[unit, past] = -np.linalg.lstsq(
-            statistics.cov[np.ix_(past, past)], statistics.cov[past, unit], rcond=1e-9
-        )[0]
+        filters[unit, past] = -fitted(statistics.cov, past, unit)
     return np.asarray(filters @ statistics.cov @ filters.T)
 
 

@@ -15,9 +15,7 @@ from stream.connectome.graph import (
     normal_p,
     spread,
 )
-from stream.connectome.statistics import Statistics
-
-_RIDGE = 1e-9
+from stream.connectome.statistics import RIDGE, Statistics
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def regress(statistics: Statistics, what: str = "'granger'") -> Regression:
     scale = 1 / np.sqrt(np.maximum(np.diag(past), 1e-300))
     ridged = past * scale[:, None] * scale
     # Only keeps what copies another with a delay from ending it all: it then has large errors.
-    ridged[np.diag_indices(variables)] += _RIDGE
+    ridged[np.diag_indices(variables)] += RIDGE
     inverse = np.linalg.inv(ridged) * scale[:, None] * scale
     slopes = inverse @ now
     left = np.diag(statistics.cov)[:n] - np.einsum("ij,ij->j", slopes, now)

@@ -42,18 +42,23 @@ def orient(found: Skeleton, slices: NDArray[np.int64]) -> Bools:
 def _colliders(found: Skeleton, adjacent: Bools, undirected: Bools, earlier: Bools) -> Bools:
     """Return the arrows into colliders within one time; conflicts stay without a direction."""
     into = np.zeros_like(adjacent)
-    targets = len(found.adjacent)
-    for z, y in np.argwhere(undirected):
-        if y >= targets:
-            continue
-        others = np.flatnonzero(adjacent[z] & ~adjacent[y])
-        others = others[others != y]
-        if len(others):
-            collides = ~(found.apart[y, others] == z).any(axis=1)
-            if collides.sum() > (~collides & earlier[others, z]).sum():
-                into[y, z] = True
-                # The other arm of the collider, where time has not directed it.
-                into[others[collides & undirected[others, z]], z] = True
+    d = len(adjacent)
+    each = np.arange(d)[:, None]
+    for y in np.flatnonzero(undirected[:, : len(found.adjacent)].any(axis=0)):
+        near = np.flatnonzero(undirected[:, y])
+        apart = ~adjacent[:, y]
+        apart[y] = False
+        between = adjacent[:, near] & apart[:, None]
+        # Whether the set that made x and y apart holds z; sets are filled up with -1.
+        held = np.zeros((d, d + 1), dtype=bool)
+        held[each, found.apart[y]] = True
+        held = held[:, near]
+        collides = between & ~held
+        against = (between & held & earlier[:, near]).sum(axis=0)
+        wins = collides.sum(axis=0) > against
+        into[y, near[wins]] = True
+        # The other arm of the collider, where time has not directed it.
+        into[:, near[wins]] |= collides[:, wins] & undirected[:, near[wins]]
     return np.asarray(into & ~into.T)
 
 

@@ -18,6 +18,8 @@ MIN_EVENTS = 10
 # the part of its squared mean below which it is rounding error.
 _COLLINEAR = 1e-8
 _CONSTANT = 1e-12
+RIDGE = 1e-9
+"""What is added to variances of 1 so that a matrix of copies can be inverted."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,16 @@ def correlations(cov: Floats) -> Floats:
     corr: Floats = cov * scale[:, None] * scale
     np.fill_diagonal(corr, 1.0)
     return corr
+
+
+def fitted(cov: Floats, by: NDArray[np.int64], variable: int) -> Floats:
+    """Return the slopes of a variable on others, by least squares.
+
+    Others that copy each other share what they explain, by a ridge too small for anything else.
+    """
+    among = cov[np.ix_(by, by)]
+    among[np.diag_indices(len(by))] *= 1 + RIDGE
+    return np.asarray(np.linalg.solve(among, cov[by, variable]))
 
 
 def rows_at(bins: int, delay: int, starts: Sequence[int] = ()) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stream.connectome.graph import Bools, Floats, Graph, false_discovery, normal_p, spread
 from stream.connectome.orientation import orient
 from stream.connectome.skeleton import idle, skeleton
-from stream.connectome.statistics import Statistics, correlations
+from stream.connectome.statistics import Statistics, correlations, fitted
 
 PRUNE = 0.1
 """Edges weaker than this part of the strongest one are dropped, as in the paper."""
@@ -170,7 +170,7 @@ def _effects(cov: Floats, arrows: Bools, slices: NDArray[np.int64]) -> Floats:
         parents = np.flatnonzero(arrows[:, child])
         for back in np.unique(slices[parents]):
             held = parents[slices[parents] >= back]
-            slopes = np.linalg.lstsq(cov[np.ix_(held, held)], cov[held, child], rcond=1e-9)[0]
+            slopes = fitted(cov, held, child)
             here = slices[held] == back
             effects[held[here], child] = slopes[here]
     return effects
