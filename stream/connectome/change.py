@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
 from stream.connectome.granger import regress
+from stream.connectome.skeleton import idle
 from stream.connectome.sliding import Running
 from stream.errors import GraphError
 
@@ -18,12 +20,19 @@ _WINDOWS = 8
 _NEWEST = _LEAST = _PER_WINDOW // 2
 
 
-def difference(running: Running) -> float:
+def difference(running: Running, alive: Callable[[], None] = idle) -> float:
     """Return by how much connections differ within a window: about 0 where they do not.
 
     Every unit is fitted by the past of all, once over the newest quarter of the window and once
     over the rest. The squared differences of all slopes, each over its variance, are added up, and
     the sum is scaled so that it has mean 0 and standard deviation 1 for linear, stationary data.
+
+    Parameters
+    ----------
+    running
+        The statistics.
+    alive
+        Called now and then meanwhile.
 
     Returns
     -------
@@ -32,10 +41,13 @@ def difference(running: Running) -> float:
     """
     try:
         recent, before = running.recent_and_before()
+        alive()
         units = np.intersect1d(recent.usable()[0], before.usable()[0])
         if not len(units):
             return math.nan
-        new, old = (regress(s.restrict(units)) for s in (recent, before))
+        new = regress(recent.restrict(units))
+        alive()
+        old = regress(before.restrict(units))
     except GraphError:
         return math.nan
     variance = (new.errors**2 + old.errors**2) * (1 - running.shared)
@@ -54,17 +66,19 @@ class Change:
     ----------
     running
         The statistics.
+    alive
+        Called now and then while it is computed.
     """
 
-    def __init__(self, running: Running) -> None:
-        self._running = running
+    def __init__(self, running: Running, alive: Callable[[], None] = idle) -> None:
+        self._running, self._alive = running, alive
         self._past: deque[float] = deque(maxlen=_PER_WINDOW * _WINDOWS)
         self._bins = 0
 
     def after(self, bins: int) -> float:
         """Return the measure after so many more bins; NaN in the first two windows or 16 calls."""
         self._bins += bins
-        found = difference(self._running)
+        found = difference(self._running, self._alive)
         if not math.isfinite(found) or self._running.filling:
             return math.nan
         if self._bins >= self._running.window / _PER_WINDOW:

@@ -134,7 +134,7 @@ class Connectome(Node[ConnectomeSettings]):
         window = self._bins(spec, settings.window)
         kind = Fading if settings.fading else Sliding
         self._running: Running = kind(n, settings.delay, window)
-        self._change = Change(self._running)
+        self._change = Change(self._running, context.alive)
         self._estimator = estimator(settings.method, settings.alpha, context.alive)
         self._names = spec.names or tuple(str(i) for i in range(n))
         self._bins_in = np.zeros((self._every, n), dtype=np.float32)
@@ -188,6 +188,7 @@ class Connectome(Node[ConnectomeSettings]):
     def _refresh(self, packet: Packet) -> list[Packet]:
         try:
             statistics = self._running.statistics()
+            self.context.alive()
             graph = self._estimator.estimate(statistics)
         except GraphError as error:
             self._refuse_graph(error)

@@ -126,11 +126,13 @@ def _estimate(statistics: Statistics, settings: _Settings, delay: int, when: str
     found = skeleton(
         correlations(cov), chosen.rows, settings.alpha, n if when == "now" else d, settings.alive
     )
+    settings.alive()
     arrows = orient(found, slices)
+    settings.alive()
     rolled_p = _rolled_p(found.z, slices, n)
     edges = _roll(arrows, n, np.logical_or) & false_discovery(rolled_p, settings.alpha)
     arrows &= np.tile(edges, (delay + 1, delay + 1))
-    effects = _effects(cov, arrows, slices)
+    effects = _effects(cov, arrows, slices, settings.alive)
     many = np.maximum(_roll(arrows, n, np.add, dtype=np.int64), 1)
     weights = np.where(edges, _roll(effects, n, np.add) / many, 0.0)
     edges &= np.abs(weights) >= PRUNE * np.abs(weights).max(initial=0.0)
@@ -158,7 +160,9 @@ def _rolled_p(z: Floats, slices: NDArray[np.int64], n: int) -> Floats:
     return np.where(times > 0, rolled, np.nan)
 
 
-def _effects(cov: Floats, arrows: Bools, slices: NDArray[np.int64]) -> Floats:
+def _effects(
+    cov: Floats, arrows: Bools, slices: NDArray[np.int64], alive: Callable[[], None]
+) -> Floats:
     """Return by how much setting each parent moves each child, (d, d).
 
     The child's other parents that are as early as the parent or earlier are held: they close the
@@ -167,6 +171,7 @@ def _effects(cov: Floats, arrows: Bools, slices: NDArray[np.int64]) -> Floats:
     """
     effects = np.zeros_like(cov)
     for child in np.flatnonzero(arrows.any(axis=0)):
+        alive()
         parents = np.flatnonzero(arrows[:, child])
         for back in np.unique(slices[parents]):
             held = parents[slices[parents] >= back]
