@@ -172,9 +172,15 @@ class Node(Generic[S]):
 
 
 class Source(Node[S]):
-    """A node without inputs. It makes packets in `tick` until `finished` is true."""
+    """A node without inputs. It makes packets in `tick` until `finished` is true.
+
+    One that waits for an instrument sets `wakes`, in `open`, to a file descriptor that is readable
+    when something has come: its worker then asks `due_ns` at once. It must stop being readable when
+    `tick` has taken what came. Its times are not deadlines to be met to the microsecond.
+    """
 
     finished: bool = False
+    wakes: int | None = None
 
     def start(self, start_ns: int) -> None:
         """Begin: every node of the run is ready. `start_ns` is the common start on the host clock.

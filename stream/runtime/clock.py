@@ -28,7 +28,7 @@ def readable(socket: zmq.Socket[Any]) -> bool:
 
 
 class Waiter:
-    """Waits until one of its sockets has something to read, or until a deadline.
+    """Waits until something it watches can be read, or until a deadline.
 
     Deadlines are absolute, on `time.monotonic_ns`. `zmq_poll` counts in whole milliseconds, so
     the wait itself is a `select` on the sockets' file descriptors, which counts in microseconds.
@@ -43,8 +43,12 @@ class Waiter:
         self._poller.register(socket, zmq.POLLIN)
         self._fds.append(socket.fileno())
 
+    def add_file(self, descriptor: int) -> None:
+        """Watch a file descriptor too, which is no ZeroMQ socket."""
+        self._fds.append(descriptor)
+
     def wait(self, until_ns: int) -> bool:
-        """Sleep; return True when a socket may be ready, False at `until_ns`."""
+        """Sleep; return True when something may be ready, False at `until_ns`."""
         remaining = until_ns - time.monotonic_ns()
         if remaining <= 0:
             return False

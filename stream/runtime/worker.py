@@ -153,6 +153,8 @@ class Worker:
         assert self._start is not None
         for running in self._nodes.values():
             if isinstance(running.node, Source):
+                if running.node.wakes is not None:
+                    self._waiter.add_file(running.node.wakes)
                 self._calls.call(running, running.node.start, self._start.start_ns)
         while True:
             # What has arrived comes first: the time from here to its node is part of its latency.
@@ -226,7 +228,7 @@ class Worker:
                     self._finish(running)
                     continue
             if due_ns is not None and due_ns < next_ns:
-                next_ns, paced = due_ns, is_source
+                next_ns, paced = due_ns, isinstance(node, Source) and node.wakes is None
         if self._start.stop_ns is not None and any(
             isinstance(r.node, Source) and not r.finished for r in self._nodes.values()
         ):

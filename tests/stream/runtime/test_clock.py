@@ -1,3 +1,4 @@
+import socket
 import time
 from collections.abc import Callable
 
@@ -39,3 +40,15 @@ def test_waiting_ends_when_something_arrives_or_is_there_already(
                 assert wait(waiter, end_ns)
             assert time.monotonic_ns() < end_ns
             assert inbox.recv() == bytes([number])
+
+
+def test_waiting_ends_when_a_file_can_be_read() -> None:
+    ours, theirs = socket.socketpair()
+    with zmq.Context() as context, context.socket(zmq.PULL) as quiet, ours, theirs:
+        quiet.bind("inproc://quiet")
+        waiter = Waiter()
+        waiter.add(quiet)
+        waiter.add_file(ours.fileno())
+        assert not waiter.wait(time.monotonic_ns() + 1_000_000)
+        theirs.send(b"x")
+        assert waiter.wait(time.monotonic_ns() + 60_000_000_000)

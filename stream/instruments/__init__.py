@@ -1,0 +1,1 @@
+"""Live instruments of others: Open Ephys, LSL, Intan, Blackrock, and rigs made at home."""
