@@ -174,8 +174,9 @@ class Connectome(Node[ConnectomeSettings]):
         """Return why a bin cannot be taken, or nothing."""
         if packet.data.shape != (self._n,):
             return "wrong_shape"
-        if not np.isfinite(packet.data).all():
-            return "not_finite"
+        with np.errstate(over="ignore"):
+            if not np.isfinite(packet.data.astype(np.float32)).all():
+                return "not_finite"
         # `spikes.bin` marks a bin that input is missing for: it lacks spikes of all units at once.
         if packet.gap and packet.kind == "counts":
             return "incomplete"

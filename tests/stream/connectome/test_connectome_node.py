@@ -8,6 +8,8 @@ import pytest
 from models.connectome.simulations import SpikingNetwork, switching_var
 from stream.connectome.connectome import CHANGE, Connectome, ConnectomeSettings
 from stream.errors import ConfigError
+from stream.loop.rules import Rule
+from stream.loop.values import reader
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
 
@@ -74,6 +76,22 @@ def test_rows_do_not_reach_over_segments_gaps_or_refused_bins():
     (*_, last) = (p for p in _feed(node, data[63:], start=63, segment=1) if not p.output)
     assert last.meta["effective"] == 29 + 19 + 8 + 37
     assert node.context.counters.dropped == {"not_finite": 1, "wrong_shape": 1, "incomplete": 1}
+
+
+def test_a_value_too_large_to_keep_is_refused():
+    node, _ = _node(_spec(kind="rates"))
+    packet = Packet("rates", np.array([1e300, 0, 0, 0]), 0, 0, WIDTH_NS)
+    list(node.process("bins", packet))
+    assert node.context.counters.dropped == {"not_finite": 1}
+
+
+def test_a_trigger_can_watch_the_change_known_or_not():
+    node, outputs = _node(_spec())
+    read, names = reader("graphs", outputs[""], Rule(above=10))
+    graphs = [p for p in _feed(node, _spikes(500)) if not p.output]
+    assert names == ("change",)
+    assert np.isnan(read(graphs[0]))
+    assert np.isfinite(read(graphs[-1]))
 
 
 def test_a_silent_unit_is_left_out_until_it_spikes():
