@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from stream.connectome.drawing import about, matrix_rows
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.nodes.heat import heat_strip, sparkline
 from stream.nodes.outlet import Outlet
@@ -50,9 +51,11 @@ class Console(Node[ConsoleSettings]):
     """
 
     use = "console"
-    summary = "draws rates, behaviour, latency and drops in the terminal"
+    summary = "draws rates, behaviour, graphs, latency and drops in the terminal"
     Settings = ConsoleSettings
-    accepts: ClassVar[frozenset[str]] = frozenset({"spikes", "counts", "rates", "behaviour"})
+    accepts: ClassVar[frozenset[str]] = frozenset(
+        {"spikes", "counts", "rates", "behaviour", "graph"}
+    )
     max_inputs: ClassVar[int | None] = None
     delivery: ClassVar[str] = "latest"
 
@@ -204,6 +207,7 @@ class _View:
         self.spikes_per_s = float("nan")
         self._latencies_ns: deque[int] = deque(maxlen=_LATENCIES)
         self._total: NDArray[np.float64] | None = None
+        self._graph: Packet | None = None
         self._spikes = 0
         self._packets = 0
         self._covered_ns = 0
@@ -214,7 +218,9 @@ class _View:
     def add(self, packet: Packet) -> None:
         self._latencies_ns.append(time.monotonic_ns() - packet.t_ns)
         self._packets += 1
-        if packet.kind == "spikes":
+        if packet.kind == "graph":
+            self._graph = packet
+        elif packet.kind == "spikes":
             self._spikes += len(packet.data)
             self._covered_ns += packet.source_end_ns - packet.source_ns
         elif self._total is None:
@@ -226,7 +232,11 @@ class _View:
         """Turn what came since the last call into one line of the history."""
         if not self._packets:
             return
-        if self._total is not None:
+        if self._graph is not None:
+            rows = matrix_rows(self._graph, _HISTORY)
+            self.history = deque(rows, maxlen=_HISTORY)
+            self.scale_hz = float(rows.max(initial=0.0)) or 1.0
+        elif self._total is not None:
             mean = self._total / self._packets * self._per_packet_to_hz
             self.history.append(mean)
             self.spikes_per_s = float(mean.sum())
@@ -246,6 +256,8 @@ class _View:
         latency = f"latency p50 {p50:.1f} p99 {p99:.1f} ms"
         if self.spec.kind == "behaviour":
             return f"{self.name}: {self._values()}, {latency}"
+        if self._graph is not None:
+            return f"{self.name}: {about(self._graph)}, {latency}"
         flow = f"{self.spikes_per_s:.0f} spikes/s"
         if self.history:
             newest = self.history[-1]
