@@ -1,0 +1,128 @@
+"""A causal band-pass over many channels, by one small matrix product for each half millisecond."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Samples = NDArray[np.float32]
+
+HIGH_PASS_ORDER = 4
+LOW_PASS_ORDER = 2
+_SETTLED = 1e-4
+
+
+def butterworth(order: int, hz: float, rate_hz: float, kind: str) -> Floats:
+    """Return the second-order sections of a Butterworth filter, by the bilinear transform.
+
+    Parameters
+    ----------
+    order
+        Even.
+    hz
+        Where it lets half of the power pass.
+    rate_hz
+        Samples a second.
+    kind
+        `low` or `high`: what passes.
+
+    Returns
+    -------
+    sections
+        (order / 2, 5): b0, b1, b2, a1, a2, with a0 = 1.
+    """
+    k = math.tan(math.pi * hz / rate_hz)
+    sections = []
+    for i in range(order // 2):
+        damping = 2 * math.sin((2 * i + 1) * math.pi / (2 * order))
+        norm = 1 / (1 + k * damping + k * k)
+        gain, middle = (k * k * norm, 2.0) if kind == "low" else (norm, -2.0)
+        sections.append(
+            (gain, middle * gain, gain, 2 * (k * k - 1) * norm, (1 - k * damping + k * k) * norm)
+        )
+    return np.array(sections)
+
+
+def _run(sections: Floats, samples: Floats, states: Floats) -> Floats:
+    """Filter (rows, columns) sample by sample; `states` (sections, 2, columns) are carried on."""
+    filtered = np.empty_like(samples)
+    for row, value in enumerate(samples):
+        passed = value
+        for (b0, b1, b2, a1, a2), state in zip(sections, states, strict=True):
+            given, passed = passed, b0 * passed + state[0]
+            state[0] = b1 * given - a1 * passed + state[1]
+            state[1] = b2 * given - a2 * passed
+        filtered[row] = passed
+    return filtered
+
+
+class BandPass:
+    """A Butterworth band-pass (4th order below, 2nd above) for blocks of a fixed number of rows.
+
+    Within a block, output and new state are linear in samples and old state: one matrix, made by
+    filtering the columns of a unit matrix in double precision, gives both by one product for all
+    channels. Filled from packets of any length, blocks always hold the same samples, so that the
+    result does not depend on how a stream was cut, to the last bit.
+
+    Parameters
+    ----------
+    rate_hz
+        Samples a second.
+    band_hz
+        0 < low < high < rate / 2.
+    shape
+        Rows and channels of a block.
+    sign
+        1, or -1 to turn the signal over.
+
+    Attributes
+    ----------
+    block
+        (rows, channels): fill it with samples, then call `step`.
+    settle_rows
+        After so many samples a start is forgotten, to one part in 10,000.
+    """
+
+    def __init__(
+        self,
+        rate_hz: float,
+        band_hz: tuple[float, float],
+        shape: tuple[int, int],
+        sign: int = 1,
+    ) -> None:
+        rows, channels = shape
+        sections = np.concatenate(
+            [
+                butterworth(HIGH_PASS_ORDER, band_hz[0], rate_hz, "high"),
+                butterworth(LOW_PASS_ORDER, band_hz[1], rate_hz, "low"),
+            ]
+        )
+        n_states = 2 * len(sections)
+        unit = np.eye(rows + n_states)
+        states = unit[rows:].reshape(len(sections), 2, -1).copy()
+        filtered = _run(sections, unit[:rows], states)
+        carried = states.reshape(n_states, -1)
+        self._rows = rows
+        self._matrix = np.vstack([sign * filtered, carried]).astype(np.float32)
+        # The state that a constant 1 leads to: what it becomes in a block is what it was.
+        self._steady = np.linalg.solve(
+            np.eye(n_states) - carried[:, rows:], carried[:, :rows].sum(1)
+        ).astype(np.float32)
+        self._in = np.zeros((rows + n_states, channels), np.float32)
+        self._out = np.zeros_like(self._in)
+        self.block = self._in[:rows]
+        radius = math.sqrt(sections[:, 4].max())
+        self.settle_rows = math.ceil(math.log(_SETTLED) / math.log(radius))
+
+    def start(self, first: Samples) -> None:
+        """Begin as if `first`, a value a channel, had been there for ever."""
+        self._in[self._rows :] = self._steady[:, None] * first
+
+    def step(self, out: Samples) -> None:
+        """Filter `block` into `out` (rows, channels)."""
+        np.matmul(self._matrix, self._in, out=self._out)
+        self._in[self._rows :] = self._out[self._rows :]
+        out[:] = self._out[: self._rows]
