@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Samples = NDArray[np.float32]
 
-HIGH_PASS_ORDER = 4
-LOW_PASS_ORDER = 2
+ORDER = 2
+"""Of the Butterworth filters. A steeper one flattens spikes more than it takes off noise."""
+SMALL_PRODUCT = 2**18
+"""Multiplications below which OpenBLAS stays on one thread."""
 _SETTLED = 1e-4
 
 
@@ -59,8 +61,24 @@ def _run(sections: Floats, samples: Floats, states: Floats) -> Floats:
     return filtered
 
 
+def undelay(ahead: int, hz: float, rate_hz: float) -> Floats:
+    """Return weights of a sample and of the `ahead` that follow it: itself, less their mean.
+
+    The mean is weighted by the decay of a first-order high-pass at `hz`. Run backwards in time,
+    such a filter undoes most of what a causal one does to the shape of a spike; this is that, cut
+    off and made to sum to 0.
+    """
+    k = math.tan(math.pi * hz / rate_hz)
+    decay = ((1 - k) / (1 + k)) ** np.arange(ahead)
+    return np.concatenate([[1.0], -decay / decay.sum() if ahead else decay])
+
+
 class BandPass:
-    """A Butterworth band-pass (4th order below, 2nd above) for blocks of a fixed number of rows.
+    """A band-pass for blocks of a fixed number of rows, with a little look-ahead.
+
+    Butterworth filters of 2nd order on either side, and then `undelay`. A causal filter flattens
+    the trough of a spike; half a millisecond of look-ahead keeps it as deep as filtering forwards
+    and backwards does, which needs the whole recording.
 
     Within a block, output and new state are linear in samples and old state: one matrix, made by
     filtering the columns of a unit matrix in double precision, gives both by one product for all
@@ -75,6 +93,8 @@ class BandPass:
         0 < low < high < rate / 2.
     shape
         Rows and channels of a block.
+    ahead
+        Samples of look-ahead; 0 for none. The output is late by so many.
     sign
         1, or -1 to turn the signal over.
 
@@ -91,38 +111,47 @@ class BandPass:
         rate_hz: float,
         band_hz: tuple[float, float],
         shape: tuple[int, int],
+        ahead: int,
         sign: int = 1,
     ) -> None:
         rows, channels = shape
         sections = np.concatenate(
             [
-                butterworth(HIGH_PASS_ORDER, band_hz[0], rate_hz, "high"),
-                butterworth(LOW_PASS_ORDER, band_hz[1], rate_hz, "low"),
+                butterworth(ORDER, band_hz[0], rate_hz, "high"),
+                butterworth(ORDER, band_hz[1], rate_hz, "low"),
             ]
         )
         n_states = 2 * len(sections)
-        unit = np.eye(rows + n_states)
-        states = unit[rows:].reshape(len(sections), 2, -1).copy()
-        filtered = _run(sections, unit[:rows], states)
-        carried = states.reshape(n_states, -1)
+        unit = np.eye(rows + n_states + ahead)
+        given, began, waiting = np.split(unit, [rows, rows + n_states])
+        states = began.reshape(len(sections), 2, -1).copy()
+        passed = np.vstack([waiting, _run(sections, given, states)])
+        weights = undelay(ahead, band_hz[0], rate_hz)
+        filtered = np.stack([weights @ passed[i : i + ahead + 1] for i in range(rows)])
+        carried = np.vstack([states.reshape(n_states, -1), passed[rows:]])
         self._rows = rows
         self._matrix = np.vstack([sign * filtered, carried]).astype(np.float32)
         # The state that a constant 1 leads to: what it becomes in a block is what it was.
         self._steady = np.linalg.solve(
-            np.eye(n_states) - carried[:, rows:], carried[:, :rows].sum(1)
+            np.eye(len(carried)) - carried[:, rows:], carried[:, :rows].sum(1)
         ).astype(np.float32)
-        self._in = np.zeros((rows + n_states, channels), np.float32)
+        self._in = np.zeros((len(unit), channels), np.float32)
         self._out = np.zeros_like(self._in)
+        # Products of this size are not worth a second thread, which would only wait most of the
+        # time, and BLAS libraries start none for them.
+        wide = max(1, SMALL_PRODUCT // len(unit) ** 2)
+        self._slices = [slice(a, a + wide) for a in range(0, channels, wide)]
         self.block = self._in[:rows]
         radius = math.sqrt(sections[:, 4].max())
-        self.settle_rows = math.ceil(math.log(_SETTLED) / math.log(radius))
+        self.settle_rows = math.ceil(math.log(_SETTLED) / math.log(radius)) + ahead
 
     def start(self, first: Samples) -> None:
         """Begin as if `first`, a value a channel, had been there for ever."""
         self._in[self._rows :] = self._steady[:, None] * first
 
     def step(self, out: Samples) -> None:
-        """Filter `block` into `out` (rows, channels)."""
-        np.matmul(self._matrix, self._in, out=self._out)
+        """Filter `block` into `out` (rows, channels), `ahead` samples late."""
+        for part in self._slices:
+            np.matmul(self._matrix, self._in[:, part], out=self._out[:, part])
         self._in[self._rows :] = self._out[self._rows :]
         out[:] = self._out[: self._rows]

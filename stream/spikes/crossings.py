@@ -24,7 +24,7 @@ class Events(NamedTuple):
     channels: Ints
 
 
-_NONE = Events(np.empty(0, np.int64), np.empty(0, np.int64))
+NONE = Events(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Crossings:
@@ -93,7 +93,7 @@ class Crossings:
         self.start = -self._rows
         self.blocked = np.full(channels, from_sample, np.int64)
         self._artefact = np.full(channels, _NEVER, np.int64)
-        self._waiting = _NONE
+        self._waiting = NONE
         self._values[:] = 0
         self._low[:] = False
 
@@ -136,7 +136,7 @@ class Crossings:
         np.greater(self._low[1 : rows + 1], self._low[:rows], out=self._began)
         cells = np.flatnonzero(self._began)
         if not len(cells):
-            return _NONE
+            return NONE
         at, channels = np.divmod(cells, self._values.shape[1])
         counts = self.start + at >= self.blocked[channels]
         at, channels = at[counts], channels[counts]

@@ -56,6 +56,9 @@ class DetectSettings(NodeSettings):
         gt=0,
         description="upper edge; by default 6 kHz, or .45 of the rate where that is less",
     )
+    look_ahead: Seconds = Field(
+        0.0005, ge=0, le=0.002, description="of the filter: keeps troughs deep; 0 for none"
+    )
     reference: Literal["auto", "mean", "median", "none"] = Field(
         "auto",
         description="what is subtracted from all channels, made of the good ones;"
@@ -141,6 +144,7 @@ class SpikesDetect(Node[DetectSettings]):
             fixed=s.threshold_uv,
             low_hz=s.low,
             high_hz=high_hz,
+            ahead_s=s.look_ahead,
             reference=reference,
             dead_s=s.dead_time,
             blank_s=s.blank,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.spikes.bandpass import BandPass, Samples
-from stream.spikes.crossings import Crossings, Events, Flags
+from stream.spikes.crossings import NONE, Crossings, Events, Flags
 from stream.spikes.noise import OUTLIER, NoiseLevels
 from stream.spikes.reference import CommonReference, Kind
 
@@ -33,6 +33,8 @@ class Detection:
         Threshold for all channels in the unit of the samples, in place of that; signed too.
     low_hz, high_hz
         Band.
+    ahead_s
+        Look-ahead of the filter, 0 for none.
     reference
         What is subtracted from all channels.
     dead_s
@@ -45,6 +47,7 @@ class Detection:
     fixed: float | None = None
     low_hz: float = 300.0
     high_hz: float = 6000.0
+    ahead_s: float = 0.0005
     reference: Kind = "mean"
     dead_s: float = 0.001
     blank_s: float = 0.002
@@ -81,7 +84,9 @@ class Detector:
         self.how = how
         sign = -1 if (how.threshold if how.fixed is None else how.fixed) > 0 else 1
         shape = (self.rows, channels)
-        self._filter = BandPass(rate_hz, (how.low_hz, how.high_hz), shape, sign)
+        self._ahead = round(how.ahead_s * rate_hz)
+        band_hz = (how.low_hz, how.high_hz)
+        self._filter = BandPass(rate_hz, band_hz, shape, self._ahead, sign)
         self._reference = CommonReference(how.reference, channels)
         self._crossings = Crossings(
             shape,
@@ -138,12 +143,12 @@ class Detector:
                 events = self._step()
                 if len(events.samples):
                     found.append(events)
-        if len(found) == 1:
-            return found[0]
-        none = np.empty(0, np.int64)
+        if not found:
+            return NONE
+        # Inside of here, samples are numbered as they leave the filter.
         return Events(
-            np.concatenate([none, *(e.samples for e in found)]),
-            np.concatenate([none, *(e.channels for e in found)]),
+            np.concatenate([events.samples for events in found]) - self._ahead,
+            np.concatenate([events.channels for events in found]),
         )
 
     def _step(self) -> Events:
@@ -164,9 +169,9 @@ class Detector:
         self._reference.subtract(crossings.current)
         events = crossings.step(self._thresholds)
         if ready and crossings.start >= self._settled:
-            self.searched = crossings.start
+            self.searched = crossings.start - self._ahead
             if self.begun is None:
-                self.begun = crossings.start
+                self.begun = self.searched
         if self._fixed is None and self.noise.known:
             self.noise.follow(crossings.previous[row], crossings.usable(row))
             np.multiply(self.noise.sigma, -abs(self.how.threshold), out=self._thresholds)
