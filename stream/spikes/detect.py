@@ -197,6 +197,8 @@ class SpikesDetect(Node[DetectSettings]):
         detector = self._detector
         if self._broken:
             self._restart()
+        if not len(packet.data):
+            return ()
         samples = packet.data if self._pick is None else packet.data[:, self._pick]
         last, end_ns = detector.fed + len(samples), packet.source_end_ns
         if end_ns == packet.source_ns:
@@ -241,7 +243,7 @@ class SpikesDetect(Node[DetectSettings]):
         longest_ns = 2 * len(data) / self._rate_hz * 1e9 + 1e6
         if abs(packet.source_ns) > _CLOCK_LIMIT_NS or not 0 <= span_ns <= longest_ns:
             return "span"
-        return "" if len(data) else "empty"
+        return ""
 
     def _place(self, packet: Packet) -> None:
         """Find out whether a packet continues the last one, and number its segment."""

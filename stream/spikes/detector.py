@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.spikes.bandpass import BandPass, Samples
-from stream.spikes.crossings import NONE, Crossings, Events, Flags
+from stream.spikes.crossings import NONE, Crossings, Events, Flags, Ints
 from stream.spikes.noise import OUTLIER, NoiseLevels
 from stream.spikes.reference import CommonReference, Kind
 
@@ -230,10 +230,12 @@ class Detector:
         self.saturated += int(np.count_nonzero(clipped))
         before = np.zeros(self.channels, np.float32) if self._last is None else self._last
         block[strange] = np.broadcast_to(before, block.shape)[strange]
-        for row in np.flatnonzero((strange | clipped).any(1)):
-            self._block(strange[row] | clipped[row], first + int(row))
+        bad = strange | clipped
+        last = self.rows - 1 - bad[::-1].argmax(0)
+        channels = bad.any(0)
+        self._block(channels, first + last[channels])
 
-    def _block(self, channels: Flags, sample: int) -> None:
+    def _block(self, channels: Flags, sample: int | Ints) -> None:
         """Find nothing on some channels until a disturbance at a sample is forgotten."""
         blocked = self._crossings.blocked
         blocked[channels] = np.maximum(blocked[channels], sample + self._settled)
