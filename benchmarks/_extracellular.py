@@ -1,4 +1,4 @@
-"""Raw channels with known spikes: waveforms on a line of electrodes, in noise like that of a rig."""
+"""Raw channels with known spikes: waveforms on a line of electrodes, in the noise of a rig."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def simulate(
     amplitudes_uv: Sequence[float],
     seconds: float,
     channels: int,
+    *,
     rig: Rig = Rig(),
     seed: int = 0,
 ) -> Raw:
@@ -113,7 +114,7 @@ def _noise(n: int, channels: int, rig: Rig, random: np.random.Generator) -> NDAr
     for c in range(channels):
         own = random.standard_normal(n) * rig.white
         slow = (shared_slow + _slow(n, random)) / np.sqrt(2) * rig.slow
-        # 600 cells of 5 Hz too far away to be told apart: none is deeper than 2.5 times `background`.
+        # 600 cells of 5 Hz too far away to be told apart, none deeper than 2.5 times `background`.
         impulses = np.zeros(n)
         at = random.integers(0, n, random.poisson(3000 * n / RATE_HZ))
         np.add.at(impulses, at, random.uniform(0, 1, len(at)))

@@ -12,21 +12,16 @@ from benchmarks._extracellular import RATE_HZ, Raw, Rig, simulate, waveform
 from stream.spikes.bandpass import BandPass, undelay
 from stream.spikes.detector import Detection, Detector
 
-QUIET = Rig(white=5, background=0, slow=0, hum=0, common=0, artefacts=0)
-MS = 30
-
 
 def found(detector: Detector, samples, step: int = 300):
     """(sample, channel) of every event, fed in pieces of `step` samples."""
     events = [detector.feed(samples[a : a + step]) for a in range(0, len(samples), step)]
-    return [
-        (int(s), int(c)) for e in events for s, c in zip(e.samples, e.channels, strict=True)
-    ]
+    return [(int(s), int(c)) for e in events for s, c in zip(e.samples, e.channels, strict=True)]
 
 
-def spikes(at, length: int, channel: int = 0, channels: int = 2, depth: float = 100.0, seed=0):
-    """White noise of 5 uV, and troughs of 100 uV at these samples of a channel."""
-    samples = np.random.default_rng(seed).standard_normal((length, channels)) * 5
+def spikes(at, length: int, *, channel: int = 0, channels: int = 2, depth: float = 100.0):
+    """White noise of 5 uV, and troughs at these samples of a channel."""
+    samples = np.random.default_rng(0).standard_normal((length, channels)) * 5
     shape = depth * waveform(0.15)
     for trough in at:
         samples[trough - 20 : trough + 44, channel] += shape
@@ -40,7 +35,7 @@ FIXED = Detection(fixed=-50.0, reference="none")
 def noisy(seconds: float = 4.0, channels: int = 16) -> Raw:
     random = np.random.default_rng(5)
     times = [np.sort(random.uniform(0, seconds, round(10 * seconds))) for _ in range(channels)]
-    return simulate(times, [150.0] * channels, seconds, channels, Rig(artefacts=0), seed=2)
+    return simulate(times, [150.0] * channels, seconds, channels, rig=Rig(artefacts=0), seed=2)
 
 
 # The filter
@@ -151,7 +146,7 @@ def test_known_spikes_in_realistic_noise_are_found_and_little_else():
             total += 1
             hits += bool((np.abs(mine - trough) <= 12).any())
     assert hits > 0.95 * total
-    seen = np.concatenate([t for t in raw.troughs])
+    seen = np.concatenate(raw.troughs)
     false = sum(np.abs(seen - s).min() > 12 for s, _ in events)
     assert false < 0.05 * len(events)
 
