@@ -77,7 +77,7 @@ class Crossings:
         self._dead = dead
         self._blank = blank
         self._limit = limit
-        self._most = share * channels if channels >= FEWEST_FOR_SHARE else channels
+        self._most = max(share * channels, 1) if channels >= FEWEST_FOR_SHARE else channels
         self._window = np.arange(rows)
         self._values = np.zeros((2 * rows, channels), np.float32)
         self._low = np.zeros((2 * rows + 1, channels), np.bool_)

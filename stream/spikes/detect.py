@@ -21,7 +21,7 @@ from stream.spikes.selection import select_units
 from stream.units import Hertz, Seconds, format_hertz, to_ns
 
 JUMP_S = 0.0005
-"""A step of the source clock above this is a gap; below, it is jitter."""
+"""A step of the source clock above this, and half of a packet, is a gap; below, it is jitter."""
 HIGH_HZ = 6000.0
 ARTEFACT_UV = 1500.0
 _NEAR_NYQUIST = 0.45
@@ -172,7 +172,9 @@ class SpikesDetect(Node[DetectSettings]):
         self._gap = 0
         self._broken = True
         self._sent = False
-        self._upto: int | None = None
+        # Up to which sample, and time, spikes have been returned.
+        self._upto = 0
+        self._upto_ns: int | None = None
         self._noted = 0
         self._events = self._samples = self._unsearched = self._breaks = 0
         self._span_ns = 0
@@ -210,19 +212,21 @@ class SpikesDetect(Node[DetectSettings]):
         if detector.begun is None:
             self._gap += 1
             return ()
-        upto = detector.begun if self._upto is None else self._upto
-        if detector.searched == upto:
+        if self._upto_ns is None:
+            self._upto_ns = self._clock.at(detector.begun)
+        elif detector.searched == self._upto:
             return ()
-        span_ns = self._clock.ns(np.array([upto, detector.searched])).tolist()
-        times_ns = self._clock.ns(events.samples)
+        # Jitter may move what was promised already; times stay within what is left.
+        end_ns = max(self._clock.at(detector.searched), self._upto_ns)
+        times_ns = np.maximum(self._clock.ns(events.samples), self._upto_ns)
         spikes = spike_packet(
-            times_ns, events.channels.astype(np.int32), (span_ns[0], span_ns[1]), self._number
+            times_ns, events.channels.astype(np.int32), (self._upto_ns, end_ns), self._number
         )
         spikes.t_ns = packet.t_ns
         # Before the first packet, nothing is missing: the stream has not begun.
         spikes.gap, self._gap = self._gap if self._sent else 0, 0
         self._sent = True
-        self._upto = detector.searched
+        self._upto, self._upto_ns = detector.searched, end_ns
         self._clock.forget(detector.searched)
         return (spikes,)
 
@@ -251,13 +255,14 @@ class SpikesDetect(Node[DetectSettings]):
             self._segment = self._number = packet.segment
             return
         away_ns = packet.source_ns - self._clock.end_ns
-        back = packet.segment == self._segment and away_ns < -to_ns(JUMP_S)
+        jump_ns = max(to_ns(JUMP_S), (packet.source_end_ns - packet.source_ns) // 2)
+        back = packet.segment == self._segment and away_ns < -jump_ns
         if packet.segment != self._segment or back:
             # Numbers only rise: one that comes again would look like the same segment downstream.
             self._offset = max(self._offset, self._number + 1 - packet.segment)
             self._segment = packet.segment
             self._broken = True
-        elif away_ns > to_ns(JUMP_S):
+        elif away_ns > jump_ns:
             self._broken = True
             self._gap = max(self._gap, 1)
         if back:
@@ -270,7 +275,7 @@ class SpikesDetect(Node[DetectSettings]):
             self._leave()
         self._detector.restart()
         self._clock.restart()
-        self._upto = None
+        self._upto_ns = None
         self._broken = False
 
     def _leave(self) -> None:
@@ -341,12 +346,16 @@ class _Clock:
         while len(self._at) > 2 and self._at[1][0] <= before:
             self._at.pop(0)
 
+    def at(self, sample: int) -> int:
+        """Return when a sample was taken, by its number."""
+        return int(self.ns(np.array([sample]))[0])
+
     def ns(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return when samples were taken, by their numbers."""
         origin, origin_ns = self._at[0]
         known = np.array(self._at) - (origin, origin_ns)
-        return np.rint(np.interp(samples - origin, known[:, 0], known[:, 1])).astype(np.int64) + (
-            origin_ns
-        )
+        away_ns = np.rint(np.interp(samples - origin, known[:, 0], known[:, 1]))
+        return away_ns.astype(np.int64) + origin_ns
 
 
 def _rate_hz(stream: str, spec: StreamSpec) -> float:

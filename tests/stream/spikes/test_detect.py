@@ -14,7 +14,7 @@ import yaml
 from benchmarks._extracellular import waveform
 from stream.errors import ConfigError
 from stream.node import Context, StreamSpec
-from stream.packet import Packet
+from stream.packet import Packet, encode
 from stream.spikes.bin import BinSettings, SpikesBin
 from stream.spikes.detect import DetectSettings, SpikesDetect
 
@@ -108,6 +108,7 @@ def test_packets_cover_the_clock_without_holes_and_bins_take_every_spike():
     for one, other in pairwise(out):
         assert one.source_end_ns == other.source_ns
     for packet in out:
+        encode("spikes", packet, 0)
         assert packet.data.dtype == np.int64
         spike_ns = packet.data[:, 0]
         assert (spike_ns >= packet.source_ns).all()
@@ -130,6 +131,27 @@ def test_times_are_those_of_the_packets_even_where_their_clock_drifts():
         packet.source_end_ns = 5_000 * MS + round((packet.source_end_ns - 5_000 * MS) * 1.001)
     out = feed(detect(), drifting)
     np.testing.assert_allclose(times(out), [5100.1, 5900.9], atol=0.07)
+
+
+@pytest.mark.parametrize("rows", [30, 690])
+def test_jitter_of_the_clock_breaks_no_promise(rows):
+    at = list(range(600, 28_000, 150))
+    jittery = packets(raw(at, 30_000), rows=rows)
+    random = np.random.default_rng(0)
+    most_ns = 400_000 * rows // 30
+    for packet in jittery:
+        away = int(random.integers(-most_ns, most_ns)) // 2
+        packet.source_ns += away
+        packet.source_end_ns += away
+    node = detect()
+    out = feed(node, jittery)
+    assert len(events(out)) == len(at)
+    for one, other in pairwise(out):
+        assert one.source_end_ns == other.source_ns
+    for packet in out:
+        assert packet.source_end_ns >= packet.source_ns
+        assert (packet.data[:, 0] >= packet.source_ns).all()
+        assert (np.diff(packet.data[:, 0]) >= 0).all()
 
 
 def test_a_gap_restarts_the_filter_and_is_passed_on():
