@@ -14,7 +14,7 @@ ORDER = 2
 """Of the Butterworth filters. A steeper one flattens spikes more than it takes off noise."""
 SMALL_PRODUCT = 2**18
 """Multiplications below which OpenBLAS stays on one thread."""
-_SETTLED = 1e-4
+_SETTLED = 1e-5
 
 
 def butterworth(order: int, hz: float, rate_hz: float, kind: str) -> Floats:
@@ -103,7 +103,7 @@ class BandPass:
     block
         (rows, channels): fill it with samples, then call `step`.
     settle_rows
-        After so many samples a start is forgotten, to one part in 10,000.
+        After so many samples, one part in 100,000 of a step is left.
     """
 
     def __init__(
@@ -131,10 +131,6 @@ class BandPass:
         carried = np.vstack([states.reshape(n_states, -1), passed[rows:]])
         self._rows = rows
         self._matrix = np.vstack([sign * filtered, carried]).astype(np.float32)
-        # The state that a constant 1 leads to: what it becomes in a block is what it was.
-        self._steady = np.linalg.solve(
-            np.eye(len(carried)) - carried[:, rows:], carried[:, :rows].sum(1)
-        ).astype(np.float32)
         self._in = np.zeros((len(unit), channels), np.float32)
         self._out = np.zeros_like(self._in)
         # Products of this size are not worth a second thread, which would only wait most of the
@@ -145,9 +141,9 @@ class BandPass:
         radius = math.sqrt(sections[:, 4].max())
         self.settle_rows = math.ceil(math.log(_SETTLED) / math.log(radius)) + ahead
 
-    def start(self, first: Samples) -> None:
-        """Begin as if `first`, a value a channel, had been there for ever."""
-        self._in[self._rows :] = self._steady[:, None] * first
+    def restart(self) -> None:
+        """Forget what came before."""
+        self._in[:] = 0
 
     def step(self, out: Samples) -> None:
         """Filter `block` into `out` (rows, channels), `ahead` samples late."""

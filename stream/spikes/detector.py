@@ -120,6 +120,7 @@ class Detector:
 
     def restart(self) -> None:
         """Begin a stretch that does not continue the last one; levels of noise are kept."""
+        self._filter.restart()
         self._filled = 0
         self.fed = 0
         self.searched = 0
@@ -156,8 +157,6 @@ class Detector:
         ready = self._fixed is not None or self.noise.known
         self._blocks += 1
         self._inspect(self._filter.block)
-        if self._last is None:
-            self._filter.start(self._filter.block[0])
         self._last = self._filter.block[-1].copy()
         self._filter.step(crossings.current)
         if not ready:

@@ -77,14 +77,15 @@ def test_look_ahead_keeps_a_trough_nearly_as_deep_as_filtering_to_and_fro():
     assert abs(filtered(spike, 15).argmin() - 15 - 620) <= 1
 
 
-def test_a_start_at_any_offset_gives_no_transient():
+def test_a_restart_forgets_what_came_before():
     band = BandPass(RATE_HZ, (300, 6000), (15, 2), 15)
-    band.block[:] = [[5000, -300]]
-    band.start(band.block[0])
-    out = np.empty((15, 2), np.float32)
-    for _ in range(20):
-        band.step(out)
-        assert np.abs(out).max() < 0.1
+    out = [np.empty((15, 2), np.float32) for _ in range(2)]
+    for once in out:
+        band.restart()
+        band.block[:] = 100
+        band.step(once)
+        band.step(np.empty_like(once))
+    np.testing.assert_array_equal(*out)
 
 
 # Events
@@ -157,6 +158,11 @@ def test_two_spikes_of_a_channel_within_the_dead_time_are_one_event():
     assert [round(s, -1) for s, _ in events] == [1000, 1100]
     long = Detection(fixed=-50.0, reference="none", dead_s=0.01)
     assert [round(s, -1) for s, _ in found(Detector(RATE_HZ, 2, long), samples)] == [1000]
+
+
+def test_an_event_is_at_the_trough_not_where_the_threshold_is_crossed():
+    samples = spikes([1000], 1500, depth=1000)
+    assert found(Detector(RATE_HZ, 2, FIXED), samples) == [(pytest.approx(1000, abs=1), 0)]
 
 
 def test_a_threshold_above_0_finds_peaks():
