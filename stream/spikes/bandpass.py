@@ -141,10 +141,6 @@ class BandPass:
         radius = math.sqrt(sections[:, 4].max())
         self.settle_rows = math.ceil(math.log(_SETTLED) / math.log(radius)) + ahead
 
-    def restart(self) -> None:
-        """Forget what came before."""
-        self._in[:] = 0
-
     def step(self, out: Samples) -> None:
         """Filter `block` into `out` (rows, channels), `ahead` samples late."""
         for part in self._slices:

@@ -185,16 +185,18 @@ class SpikesDetect(Node[DetectSettings]):
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Take samples and return the spikes that are certain now."""
+        lost = packet.gap
+        if self._seq is not None:
+            lost += max(0, packet.seq - self._seq - 1)
+        self._seq = packet.seq
+        self._gap += lost
+        self._broken |= lost > 0
         reason = self._refusal(packet)
         if reason:
             self.context.counters.drop(reason)
             self._broken = True
             self._gap += 1
             return ()
-        self._gap += packet.gap
-        self._broken |= packet.gap > 0
-        self._broken |= self._seq is not None and packet.seq > self._seq + 1
-        self._seq = packet.seq
         self._place(packet)
         detector = self._detector
         if self._broken:

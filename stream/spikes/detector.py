@@ -120,7 +120,7 @@ class Detector:
 
     def restart(self) -> None:
         """Begin a stretch that does not continue the last one; levels of noise are kept."""
-        self._filter.restart()
+        # The filter is left as it is: it forgets while it settles.
         self._filled = 0
         self.fed = 0
         self.searched = 0

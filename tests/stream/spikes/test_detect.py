@@ -173,14 +173,21 @@ def test_a_gap_restarts_the_filter_and_is_passed_on():
     assert notes["events"] == 2
 
 
-@pytest.mark.parametrize("how", ["gap", "seq"])
-def test_missing_packets_are_a_gap_though_the_clock_does_not_tell(how):
+@pytest.mark.parametrize("how", ["gap", "seq", "clock"])
+@pytest.mark.parametrize("rows", [30, 900])
+def test_a_gap_may_show_in_the_header_or_in_the_clock_alone(how, rows):
     node = detect()
-    feed(node, packets(raw([], 900)))
-    given = packets(raw([600], 900) + np.float32(3000), start_ns=30 * MS, seq=30 + (how == "seq"))
-    given[0].gap = int(how == "gap")
-    out = feed(node, given)
-    assert times(out) == [pytest.approx(50, abs=0.1)]
+    feed(node, packets(raw([], 900), rows=rows))
+    after = packets(raw([600], 900) - np.float32(300), rows, 30 * MS, seq=900 // rows)
+    if how == "gap":
+        after[0].gap = 1
+    for packet in after:
+        packet.seq += how == "seq"
+        packet.source_ns += 20 * MS * (how == "clock")
+        packet.source_end_ns += 20 * MS * (how == "clock")
+    out = feed(node, after)
+    assert len(events(out)) == 1, "no event where the level jumps"
+    assert times(out) == [pytest.approx(70 if how == "clock" else 50, abs=0.1)]
     assert out[0].gap > 0
 
 
@@ -237,11 +244,12 @@ def test_what_was_wrong_with_channels_is_counted_and_noted_by_name():
     assert counters.notes["rate_hz"] == pytest.approx(30_000, rel=1e-4)
 
 
-def test_single_samples_without_a_span_are_samples_too():
-    given = packets(raw([600], 900), rows=1)
+@pytest.mark.parametrize("rows", [1, 30])
+def test_packets_without_a_span_are_placed_by_the_rate(rows):
+    given = packets(raw([605], 900), rows=rows)
     for packet in given:
         packet.source_end_ns = packet.source_ns
-    assert times(feed(detect(), given)) == [pytest.approx(20, abs=0.1)]
+    assert times(feed(detect(), given)) == [pytest.approx(20.17, abs=0.1)]
 
 
 def test_a_raw_file_becomes_bins_in_a_run(tmp_path: Path):
