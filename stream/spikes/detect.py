@@ -361,7 +361,7 @@ class _Clock:
 
 
 def _rate_hz(stream: str, spec: StreamSpec) -> float:
-    rate: Any = spec.meta.get("rate_hz") or (1 / spec.period_s if spec.period_s else None)
+    rate: Any = spec.meta.get("rate_hz")
     if not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise ConfigError(f"'{stream}' does not say how many samples it has a second.")
     return float(rate)

@@ -49,14 +49,11 @@ class SamplesReplay(PacedSource[SamplesReplaySettings]):
         file = self._open()
         file.close()
         meta = {"rate_hz": file.rate_hz}
+        period_s = _rows(self.settings.chunk, file.rate_hz) / file.rate_hz
         if file.range is not None:
             meta["range"] = file.range
         shape = (None, len(file.names))
-        return {
-            "": StreamSpec(
-                "samples", shape, "float32", file.names, file.unit, 1 / file.rate_hz, meta
-            )
-        }
+        return {"": StreamSpec("samples", shape, "float32", file.names, file.unit, period_s, meta)}
 
     def open(self, context: Context) -> None:
         """Open the file; samples are read as they are due."""
@@ -73,8 +70,12 @@ class SamplesReplay(PacedSource[SamplesReplaySettings]):
         return open_samples(s.file, s.rate, s.channels, s.uv_per_bit, s.series)
 
 
+def _rows(chunk_s: float, rate_hz: float) -> int:
+    return max(1, round(chunk_s * rate_hz))
+
+
 def _play(file: SamplesFile, chunk_s: float, loop: bool | int) -> Iterator[Timed]:
-    rows = max(1, round(chunk_s * file.rate_hz))
+    rows = _rows(chunk_s, file.rate_hz)
     start_ns = to_ns(file.start_s)
     for lap in laps(loop):
         before = lap * file.samples

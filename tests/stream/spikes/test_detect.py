@@ -80,7 +80,7 @@ def test_units_are_the_channels_that_were_chosen():
         ({"threshold_uv": -40.0}, {"unit": "V"}, r"threshold_uv: .* are in V, not in uV"),
         ({"artefact_uv": 900.0}, {"unit": ""}, r"artefact_uv: .* does not name, not in uV"),
         ({}, {"names": ()}, r"'raw' does not name its channels"),
-        ({}, {"meta": {}, "period_s": None}, r"'raw' does not say how many samples"),
+        ({}, {"meta": {}}, r"'raw' does not say how many samples"),
         ({"reference": "mean", "channels": ("a0",)}, {}, r"reference: of one channel nothing"),
     ],
 )

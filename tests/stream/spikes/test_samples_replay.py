@@ -58,6 +58,7 @@ def test_flat_int16_comes_in_microvolts_with_its_clock(tmp_path: Path):
     spec, packets = play(path, **FLAT)
     assert (spec.kind, spec.shape, spec.dtype, spec.unit) == ("samples", (None, 3), "float32", "uV")
     assert spec.names == ("ch0", "ch1", "ch2")
+    assert spec.period_s == pytest.approx(0.001), "of a packet"
     assert spec.meta == {"rate_hz": 10_000.0, "range": 0.5 * 32767}
     assert len(packets) == 100
     assert all(p.data.dtype == np.float32 and p.data.shape == (10, 3) for p in packets)
