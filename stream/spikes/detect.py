@@ -26,6 +26,8 @@ HIGH_HZ = 6000.0
 ARTEFACT_UV = 1500.0
 _NEAR_NYQUIST = 0.45
 _NOTE_S = 1.0
+# Look-ahead of at most 2 ms, two blocks to search, one that is not full.
+_REACH_BLOCKS = 8
 _CLOCK_LIMIT_NS = 2**62
 
 
@@ -213,6 +215,8 @@ class SpikesDetect(Node[DetectSettings]):
         self._count(dropped, len(events.samples), packet)
         if detector.begun is None:
             self._gap += 1
+            # The search will begin within the last few blocks.
+            self._clock.forget(detector.fed - _REACH_BLOCKS * detector.rows)
             return ()
         if self._upto_ns is None:
             self._upto_ns = self._clock.at(detector.begun)
