@@ -113,6 +113,7 @@ class Worker:
                 linked=frozenset(
                     name for name, out in running.outputs.items() if out.senders or out.locals
                 ),
+                outputs=running.plan.outputs,
             )
             running.opened = True
             self._calls.call(running, running.node.open, context)
