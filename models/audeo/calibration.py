@@ -16,21 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.audeo.crops import Crop, Labels, Light, Random, batches_of, draw_crop
 from models.audeo.dataset import Stored
 from models.audeo.evaluation import notes_of
-from models.audeo.network import LOOK_AHEADS, LUMA, PianoNetwork, View, run_through
-from models.audeo.training import (
-    Crop,
-    Labels,
-    TrainingSettings,
-    batch_loss,
-    draw_crop,
-    follow_average,
-)
+from models.audeo.network import LOOK_AHEADS, SEEN_LONG, PianoNetwork, run_through
+from models.audeo.training import TrainingSettings, batch_loss, follow_average
 from stream.errors import ConfigError
 from stream.music.keyboard import KEYS, LOWEST_PITCH
 
-Random = np.random.Generator
 _SURE_ONSET, _NO_ONSET = 0.7, 0.1
 _SURE_FRAME, _NO_FRAME = 0.8, 0.1
 _FEWEST_NOTES = 20
@@ -83,17 +76,19 @@ def calibrate(
     for module in student.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = s.momentum
-    training = TrainingSettings(batch=s.rendered, crop_frames=s.frames)
+    training = TrainingSettings()
     optimiser = torch.optim.AdamW(student.parameters(), s.rate, weight_decay=1e-2)
-    median = np.median(video.strips[:: max(1, len(video.strips) // 20)], axis=0)
+    spread = video.strips[:: max(1, len(video.strips) // 20), ..., :3]
+    background = np.median(spread, axis=0).astype(np.uint8)
     student.train()
     for update in range(1, s.updates + 1):
         crops = [
-            draw_crop(rng, clips[int(rng.integers(len(clips)))], training)
+            draw_crop(rng, clips[int(rng.integers(len(clips)))], training.crop_whites, s.frames)
             for _ in range(s.rendered)
         ]
-        own = _own_crop(rng, video, labels, median, s.frames)
-        loss = batch_loss(student, crops, training) + batch_loss(student, [own], training)
+        own = _own_crop(rng, video, labels, background, s.frames)
+        loss = batch_loss(student, batches_of(crops), training)
+        loss = loss + batch_loss(student, batches_of([own]), training)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -131,17 +126,14 @@ def taught(network: PianoNetwork, video: Video) -> tuple[Labels, int]:
 
 
 def _own_crop(
-    rng: Random, video: Video, labels: Labels, median: NDArray[np.float64], frames: int
+    rng: Random, video: Video, labels: Labels, background: NDArray[np.uint8], frames: int
 ) -> Crop:
     """Draw some frames of the video, all keys, with the background known."""
     begin = int(rng.integers(0, max(1, len(video.strips) - frames + 1)))
     part = slice(begin, begin + frames)
-    strips = torch.from_numpy(video.strips[part].astype(np.float32) / 255)
-    gain = float(np.exp(rng.normal(0, 0.1)))
-    strips[..., :3] = (strips[..., :3] * gain).clamp(0, 1)
-    background = torch.from_numpy(median[None, ..., :3].astype(np.float32) / 255 * gain).clamp(0, 1)
-    weights = torch.tensor(LUMA)
-    first = (strips[:1, ..., :3] * weights).sum(-1)
-    view = View((background * weights).sum(-1), first, first, torch.full((1, 1, 1), 100.0))
+    light = Light(np.full(3, np.exp(rng.normal(0, 0.1)), np.float32))
     here = Labels(labels.onset[part], labels.frame[part], labels.velocity[part])
-    return Crop(strips, here, view, np.ones(KEYS, bool), 0)
+    return Crop(
+        video.strips[part, ..., :3], video.strips[0, 0, :, 3].astype(np.float32) / 255, light,
+        background, int(SEEN_LONG), here, np.ones(KEYS, bool), 0,
+    )  # fmt: skip

@@ -68,36 +68,52 @@ def fresh_view(batch: int, width: int) -> View:
 def see(strip: Tensor, view: View) -> tuple[Tensor, View]:
     """Return the channels (B, 7, 56, width) of one frame and the view after it.
 
-    `strip` is (B, 56, width, 4), as `stream.music.piano.strip` has it, float from 0 to 1. The
-    channels: luma and background over the level of white; how luma differs from the background,
-    from the last frame and the one before; red less luma, which is skin; the side of the camera.
-    The background follows slowly, and what differs much moves it little, so that hands leave no
-    trace in it.
+    `strip` is (B, 56, width, 4), as `stream.music.piano.strip` has it, float from 0 to 1.
     """
-    blue, green, red, side = strip.unbind(-1)
-    luma = LUMA[0] * blue + LUMA[1] * green + LUMA[2] * red
+    luma = luma_of(strip)
     first = (view.seen < 1).to(luma.dtype)
-    background = view.background * (1 - first) + luma * first
     last = view.last * (1 - first) + luma * first
     before = view.before * (1 - first) + luma * first
-    rate = 1 / (view.seen + 1).clamp(max=SEEN_LONG)
-    background = background + rate * (luma - background).clamp(-SURPRISE, SURPRISE)
-    front = background[:, FRONT[0] : FRONT[1]]
+    background = follow(view.background * (1 - first) + luma * first, luma, view.seen)
+    channels = channels_of(strip, luma, background, last, before)
+    return channels, View(background, luma, last, (view.seen + 1).clamp(max=SEEN_LONG))
+
+
+def luma_of(strip: Tensor) -> Tensor:
+    """Return the brightness (..., 56, width) of pixels (..., 56, width, 3 or 4)."""
+    blue, green, red = strip.unbind(-1)[:3]
+    return LUMA[0] * blue + LUMA[1] * green + LUMA[2] * red
+
+
+def follow(background: Tensor, luma: Tensor, seen: Tensor) -> Tensor:
+    """Return the background after a frame: what differs much moves it little, as hands do."""
+    rate = 1 / (seen + 1).clamp(max=SEEN_LONG)
+    return background + rate * (luma - background).clamp(-SURPRISE, SURPRISE)
+
+
+def channels_of(
+    strip: Tensor, luma: Tensor, background: Tensor, last: Tensor, before: Tensor
+) -> Tensor:
+    """Return what the convolutions are shown (..., 7, 56, width) of frames (..., 56, width, 4).
+
+    Luma and background over the level of white; how luma differs from the background, from the
+    last frame and the one before; red less luma, which is skin; the side of the camera.
+    """
+    front = background[..., FRONT[0] : FRONT[1], :]
     # Where the grid has no keys, the strip is black.
     there = (front > BLANK).to(luma.dtype)
-    level = (front * there).sum((1, 2), keepdim=True)
-    level = level / there.sum((1, 2), keepdim=True).clamp(min=1) + DARK
+    level = (front * there).sum((-2, -1), keepdim=True)
+    level = level / there.sum((-2, -1), keepdim=True).clamp(min=1) + DARK
     channels = [
         luma / level - 0.7,
         background / level - 0.7,
         3 * (luma - background) / level,
         3 * (luma - last) / level,
         3 * (luma - before) / level,
-        2 * (red - luma) / level,
-        2 * side - 1,
+        2 * (strip[..., 2] - luma) / level,
+        2 * strip[..., 3] - 1,
     ]
-    after = View(background, luma, last, (view.seen + 1).clamp(max=SEEN_LONG))
-    return torch.stack(channels, dim=1), after
+    return torch.stack(channels, dim=-3)
 
 
 class PianoNetwork(nn.Module):
@@ -147,10 +163,10 @@ class PianoNetwork(nn.Module):
     def keys(self, trunk: Tensor, left: int) -> Tensor:
         """Return features (N, keys, F) of the keys of `keys_within` from those along the strip."""
         keys = keys_within(left, trunk.shape[-1] // PER_WHITE)
-        centres = torch.from_numpy(CENTRES_U[keys] - left)
+        centres = torch.from_numpy(CENTRES_U[keys] - left).to(trunk.device)
         at = [_sample(trunk, (centres + s) * PER_WHITE - 0.5) for s in TAPS]
         beside = torch.cat(at, dim=1).transpose(1, 2)
-        black = torch.from_numpy(IS_BLACK[keys])[:, None]
+        black = torch.from_numpy(IS_BLACK[keys])[:, None].to(trunk.device)
         return F.relu(torch.where(black, self.black(beside), self.white(beside)))
 
     def read(self, trunk: Tensor, left: int) -> Tensor:

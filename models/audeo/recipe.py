@@ -31,7 +31,6 @@ from stream.music.collect.collecting import find_grid, look_into
 from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
 from stream.vision.video_file import VideoFile
 
-_KEPT = 300
 _CALIBRATION_CLIPS = 40
 _VALIDATION = 1_000_000
 """Added to the seeds of clips that no network learns from."""
@@ -45,6 +44,19 @@ class Recipe:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     clips: int = 1600
     validation_clips: int = 60
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Clips to learn from by number; every other one is of the user's own, if there are any."""
+
+    rendered: Sequence[Path]
+    own: Sequence[Stored]
+
+    def __call__(self, i: int) -> Stored:
+        if self.own and i % 2:
+            return self.own[i // 2 % len(self.own)]
+        return load_clip(self.rendered[i // 2 % len(self.rendered)])
 
 
 Report = Callable[[str, int, int, float], None]
@@ -97,6 +109,7 @@ def train_piano(
     start: Path | None = None,
     collected: Sequence[Path] = (),
     resume: bool = False,
+    device: str = "cpu",
     on_progress: Report = lambda stage, done, total, loss: None,
 ) -> Trained:
     """Train a network on renderings and write its folder.
@@ -106,9 +119,11 @@ def train_piano(
     clips
         Folder for rendered clips, which other trainings can use too.
     workers
-        Processes that render.
+        Processes that render, and then draw batches.
     start
         Folder of a trained network to go on from.
+    device
+        Of torch, on which it learns.
     collected
         Sets of `innervate collect`; every other clip then comes from them.
 
@@ -143,21 +158,16 @@ def train_piano(
     validation = rendered(
         range(_VALIDATION, _VALIDATION + recipe.validation_clips), "rendering others"
     )
-    load = lru_cache(_KEPT)(load_clip)
-
-    def clip(i: int) -> Stored:
-        if own and i % 2:
-            return own[(i // 2) % len(own)]
-        return load(training[i // 2 % len(training)])
-
     network = fit(
         network,
-        clip,
+        _Clips(training, own),
         recipe.training,
         lambda update, loss: on_progress("training", update, recipe.training.updates, loss),
         Checkpoint(folder / "checkpoint.pt"),
+        device=device,
+        workers=workers,
     )
-    others = [load(path) for path in validation]
+    others = [load_clip(path) for path in validation]
     level_frames(network, others)
     trained = Trained(network, _card(network, recipe, others, about, time.monotonic() - began))
     save_trained(folder, trained)

@@ -38,7 +38,11 @@ def train(
         typer.Option(help="Video of your keyboard, a minute of playing, to get used to it."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that render, then draw batches.")
+    ] = 2,
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops an update.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
 ) -> None:
@@ -53,6 +57,11 @@ def train(
             "--unlabelled goes with --finetune, which names the trained network that is to get used"
             " to the video, and without --collected."
         )
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"--device {device}: torch {torch.__version__} finds no GPU here; leave it out, or"
+            " install torch for CUDA and a driver."
+        )
     recipe = Recipe()
     recipe = replace(recipe, training=replace(recipe.training, seed=seed))
     if finetune is not None:
@@ -61,6 +70,8 @@ def train(
         recipe = replace(recipe, clips=clips)
     if updates is not None:
         recipe = replace(recipe, training=replace(recipe.training, updates=updates))
+    if batch is not None:
+        recipe = replace(recipe, training=replace(recipe.training, batch=batch))
     console = Console()
     columns = (
         TextColumn("{task.description}"), BarColumn(),
@@ -83,7 +94,7 @@ def train(
         else:
             trained = train_piano(
                 recipe, out, clips=folder, workers=workers, start=finetune,
-                collected=collected or (), resume=resume, on_progress=show,
+                collected=collected or (), resume=resume, device=device, on_progress=show,
             )  # fmt: skip
     card = trained.card
     console.print(f"[bold]audeo[/] in {out}, {format_seconds(card.training['took_s'])}")

@@ -9,6 +9,7 @@ import torch
 
 from exporters.audeo import export_piano
 from models.audeo.calibration import CalibrationSettings, Video, calibrate, taught
+from models.audeo.crops import Crop, Labels, Light, batches_of, shown
 from models.audeo.dataset import Stored
 from models.audeo.evaluation import best_threshold, of_file, of_network, tally
 from models.audeo.network import (
@@ -80,6 +81,25 @@ def test_a_key_that_is_out_of_view_does_not_change_the_others_level() -> None:
     whole, _ = see(seen, fresh_view(1, 48))
     part, _ = see(partly, fresh_view(1, 48))
     torch.testing.assert_close(whole[..., :24], part[..., :24])
+
+
+def test_training_is_shown_what_the_live_network_sees() -> None:
+    both = [strips(6, 14, seed) for seed in (0, 1)]
+    nothing = Labels(*np.zeros((3, 6, 24), np.float32))
+    crops = [
+        Crop(
+            x[..., :3], x[0, 0, :, 3].astype(np.float32) / 255, Light(np.ones(3, np.float32)),
+            np.zeros_like(x[0, ..., :3]), 0, nothing, np.ones(24, bool), 0,
+        )
+        for x in both
+    ]  # fmt: skip
+    (batch,) = batches_of(crops)
+    got = shown(batch)
+    for found, x in zip(got, both, strict=True):
+        view = fresh_view(1, x.shape[2])
+        for channels, strip in zip(found, torch.from_numpy(x).float() / 255, strict=True):
+            live, view = see(strip[None], view)
+            torch.testing.assert_close(channels, live[0])
 
 
 def test_each_frame_of_the_file_is_that_of_the_whole_run(network, tmp_path) -> None:

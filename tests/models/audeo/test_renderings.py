@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.audeo.crops import labels_of
 from models.audeo.dataset import load_clip, make_clip, make_held_out, save_clip
 from models.audeo.rendering.clip import Clip, render
 from models.audeo.rendering.hands import depth_at
 from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, draw_look
 from models.audeo.rendering.performance import Press, Written, made_up, perform, reachable
 from models.audeo.rendering.scores import TRAINING_PIECES, UNSEEN_PIECES, Score
-from models.audeo.training import labels_of
 from stream.music.keyboard import CENTRES_U, LOWEST_PITCH
 
 PRESS = Press(76, 0.3, 0.7, 64, 1, 0.06, 0.06)
