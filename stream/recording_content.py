@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.packet import Packet
 from stream.recording_log import Logged
-from stream.recording_survey import RecordedStream, refusal
+from stream.recording_survey import RecordedStream, has_rows, is_text, refusal
 
 Integers = NDArray[np.int64]
 
@@ -20,6 +20,7 @@ RUN_MODULE = "run"
 _FLUSH_BYTES = 8 * 2**20
 _FLUSH_PACKETS = 4096
 _VERIFY_BYTES = 8 * 2**20
+_VERIFY_TEXTS = 256
 COLUMNS = {
     "seq": "Number of the packet in its stream; a jump means loss on the way to the recorder.",
     "source_ns": "Start of what the packet covers on the clock of the source, in ns.",
@@ -49,29 +50,51 @@ class Dataset:
         values = np.ascontiguousarray(values, dataset.dtype)
         dataset[self.at : self.at + len(values)] = values
         self.at += len(values)
-        self.crc = zlib.crc32(values.reshape(-1).view(np.uint8).data, self.crc)
+        self.crc = self._crc(values, self.crc)
 
     def verify(self, file: Any) -> None:
         """Read it back, and raise OSError when it is not what was written."""
         dataset = file[self.path]
-        row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-        rows = max(1, _VERIFY_BYTES // row_bytes)
+        rows = self._rows_at_once(dataset)
         crc = 0
         for at in range(self.start, self.at, rows):
             values = np.ascontiguousarray(dataset[at : min(at + rows, self.at)])
-            crc = zlib.crc32(values.reshape(-1).view(np.uint8).data, crc)
+            crc = self._crc(values, crc)
         if crc != self.crc:
             raise OSError(f"{self.path} did not read back as it was written")
 
+    def _crc(self, values: NDArray[Any], crc: int) -> int:
+        return int(zlib.crc32(values.reshape(-1).view(np.uint8).data, crc))
+
+    def _rows_at_once(self, dataset: Any) -> int:
+        row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
+        return max(1, _VERIFY_BYTES // row_bytes)
+
+
+class Texts(Dataset):
+    """Fills an array of texts of any length: UTF-8 bytes, as h5py gives them back."""
+
+    def _crc(self, values: NDArray[Any], crc: int) -> int:
+        # Each is closed by what no text here contains, so that no end can move.
+        return zlib.crc32(b"".join(text + b"\0" for text in values), crc)
+
+    def _rows_at_once(self, dataset: Any) -> int:
+        return _VERIFY_TEXTS
+
 
 class Sink(ABC):
-    """Gathers the packets of one stream and writes them in blocks."""
+    """Gathers the packets of one stream and writes them in blocks.
+
+    `about` names the columns of the table of its packets, beside their number.
+    """
+
+    about: ClassVar[Mapping[str, str]] = COLUMNS
 
     def __init__(self, found: RecordedStream, label: str) -> None:
         self.found = found
         self.label = label
         table = f"processing/{RUN_MODULE}/packets_{label}"
-        self.columns = {key: Dataset(f"{table}/{key}") for key in ("id", *COLUMNS)}
+        self.columns = {key: Dataset(f"{table}/{key}") for key in ("id", *self.about)}
         self.waiting: list[Logged] = []
         self.bytes = 0
 
@@ -101,8 +124,8 @@ class Sink(ABC):
             "gap": np.fromiter((p.gap for p in packets), np.int64, n),
             "segment": np.fromiter((p.segment for p in packets), np.int64, n),
         }
-        for name, column in self.columns.items():
-            column.append(file, values[name])
+        for name, column in values.items():
+            self.columns[name].append(file, column)
         self.write(file, packets, values["source_ns"])
         self.waiting.clear()
         self.bytes = 0
@@ -137,6 +160,58 @@ class SeriesSink(Sink):
     def datasets(self) -> Iterable[Dataset]:
         """Return every array that it fills."""
         return (*self.columns.values(), self.data, *([self.times] if self.times else []))
+
+
+class MarkersSink(SeriesSink):
+    """Writes packets that hold a text each as the rows of a series of annotations."""
+
+    def __init__(self, found: RecordedStream, path: str, label: str) -> None:
+        super().__init__(found, path, label)
+        self.data = Texts(self.data.path)
+
+    def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None:
+        """Write one text a packet."""
+        texts = np.empty(len(packets), object)
+        texts[:] = [_text(p.data) for p in packets]
+        self.data.append(file, texts)
+        if self.times:
+            self.times.append(file, times_ns / 1e9)
+
+
+def _text(data: NDArray[np.uint8]) -> bytes:
+    """Return what can stand in HDF5: bytes that are no text, and NUL, are written as `\\xNN`."""
+    return data.tobytes().decode(errors="backslashreplace").replace("\0", "\\x00").encode()
+
+
+class RowsSink(SeriesSink):
+    """Writes packets of any number of rows one behind the other into a series."""
+
+    about: ClassVar[Mapping[str, str]] = {**COLUMNS, "rows": "Rows of the series that it holds."}
+
+    def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None:
+        """Write the rows of each packet."""
+        rows = np.fromiter((len(p.data) for p in packets), np.int64, len(packets))
+        self.columns["rows"].append(file, rows)
+        self.data.append(file, np.concatenate([p.data for p in packets]))
+        if self.times:
+            within = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+            steps_ns = np.repeat([self._step_ns(p) for p in packets], rows)
+            starts_ns = np.repeat(times_ns, rows)
+            self.times.append(file, (starts_ns + np.rint(within * steps_ns).astype(int)) / 1e9)
+
+    def _step_ns(self, packet: Packet) -> float:
+        """Return what lies between two rows: what happens at one time does not lie apart."""
+        if self.found.stated_hz:
+            return 1e9 / self.found.stated_hz
+        if packet.kind != "samples":
+            return 0.0
+        return (packet.source_end_ns - packet.source_ns) / max(1, len(packet.data))
+
+
+def series_sink(found: RecordedStream, path: str, label: str) -> SeriesSink:
+    """Return what fills the series at `path` with a stream of any kind but spikes."""
+    kind = RowsSink if has_rows(found.spec) else MarkersSink if is_text(found.spec) else SeriesSink
+    return kind(found, path, label)
 
 
 class SpikesSink(Sink):
