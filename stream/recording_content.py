@@ -64,11 +64,11 @@ class Dataset:
             raise OSError(f"{self.path} did not read back as it was written")
 
     def _crc(self, values: NDArray[Any], crc: int) -> int:
-        return int(zlib.crc32(values.reshape(-1).view(np.uint8).data, crc))
+        return zlib.crc32(values.reshape(-1).view(np.uint8).data, crc)
 
     def _rows_at_once(self, dataset: Any) -> int:
-        row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-        return max(1, _VERIFY_BYTES // row_bytes)
+        row_bytes = int(np.prod(dataset.shape[1:])) * int(dataset.dtype.itemsize)
+        return max(1, _VERIFY_BYTES // max(1, row_bytes))
 
 
 class Texts(Dataset):
@@ -162,20 +162,26 @@ class SeriesSink(Sink):
         return (*self.columns.values(), self.data, *([self.times] if self.times else []))
 
 
-class MarkersSink(SeriesSink):
-    """Writes packets that hold a text each as the rows of a series of annotations."""
+class MarkersSink(Sink):
+    """Writes packets that hold a text each as the rows of a table of events."""
 
     def __init__(self, found: RecordedStream, path: str, label: str) -> None:
-        super().__init__(found, path, label)
-        self.data = Texts(self.data.path)
+        super().__init__(found, label)
+        self.ids = Dataset(f"{path}/id")
+        self.times = Dataset(f"{path}/timestamp")
+        self.texts = Texts(f"{path}/annotation")
 
     def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None:
-        """Write one text a packet."""
+        """Write one event a packet."""
+        self.ids.append(file, np.arange(self.ids.at, self.ids.at + len(packets)))
+        self.times.append(file, times_ns / 1e9)
         texts = np.empty(len(packets), object)
         texts[:] = [_text(p.data) for p in packets]
-        self.data.append(file, texts)
-        if self.times:
-            self.times.append(file, times_ns / 1e9)
+        self.texts.append(file, texts)
+
+    def datasets(self) -> Iterable[Dataset]:
+        """Return every array that it fills."""
+        return (*self.columns.values(), self.ids, self.times, self.texts)
 
 
 def _text(data: NDArray[np.uint8]) -> bytes:
@@ -194,24 +200,25 @@ class RowsSink(SeriesSink):
         self.columns["rows"].append(file, rows)
         self.data.append(file, np.concatenate([p.data for p in packets]))
         if self.times:
-            within = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
-            steps_ns = np.repeat([self._step_ns(p) for p in packets], rows)
-            starts_ns = np.repeat(times_ns, rows)
-            self.times.append(file, (starts_ns + np.rint(within * steps_ns).astype(int)) / 1e9)
+            self.times.append(file, np.concatenate([self._times_s(p) for p in packets]))
 
-    def _step_ns(self, packet: Packet) -> float:
-        """Return what lies between two rows: what happens at one time does not lie apart."""
+    def _times_s(self, packet: Packet) -> NDArray[np.float64]:
+        """Return when each row was; only samples lie one behind the other in time."""
+        rows, step_ns = len(packet.data), 0.0
         if self.found.stated_hz:
-            return 1e9 / self.found.stated_hz
-        if packet.kind != "samples":
-            return 0.0
-        return (packet.source_end_ns - packet.source_ns) / max(1, len(packet.data))
+            step_ns = 1e9 / self.found.stated_hz
+        elif packet.kind == "samples" and rows:
+            step_ns = (packet.source_end_ns - packet.source_ns) / rows
+        within_ns = np.rint(np.arange(rows) * step_ns).astype(np.int64)
+        times_s: NDArray[np.float64] = (packet.source_ns + within_ns) / 1e9
+        return times_s
 
 
-def series_sink(found: RecordedStream, path: str, label: str) -> SeriesSink:
-    """Return what fills the series at `path` with a stream of any kind but spikes."""
-    kind = RowsSink if has_rows(found.spec) else MarkersSink if is_text(found.spec) else SeriesSink
-    return kind(found, path, label)
+def sink_of(found: RecordedStream, path: str, label: str) -> Sink:
+    """Return what fills the series or the table at `path` with a stream other than of spikes."""
+    if is_text(found.spec):
+        return MarkersSink(found, path, label)
+    return (RowsSink if has_rows(found.spec) else SeriesSink)(found, path, label)
 
 
 class SpikesSink(Sink):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from stream.node import StreamSpec
-from stream.recording_content import RUN_MODULE, Sink, SpikesSink, series_sink
-from stream.recording_series import add_series, model_of, sized_array, vectors
-from stream.recording_survey import RecordedStream, Survey
+from stream.recording_content import RUN_MODULE, Sink, SpikesSink, sink_of
+from stream.recording_series import add_series, events_table, model_of, sized_array, vectors
+from stream.recording_survey import RecordedStream, Survey, is_text
 from stream.spikes.nwb import COUNTED_UNITS, COUNTS, SEGMENTS, UNIT_NAME
 from stream.spikes.nwb_write import LICENCE
 
@@ -23,7 +23,7 @@ RATES = "rates"
 
 
 def series_places(specs: Mapping[str, StreamSpec]) -> dict[str, tuple[str, str]]:
-    """Return, for each stream but those of spikes, its processing module and its name there.
+    """Return, for each stream but those of spikes, its group or module and its name there.
 
     The only stream of counts is `binned_spikes` and the only rates of a model are `rates`, so that
     the file can be read like any other recording. Behaviour that was recorded keeps the name of
@@ -41,14 +41,14 @@ def series_places(specs: Mapping[str, StreamSpec]) -> dict[str, tuple[str, str]]
     for stream, spec in specs.items():
         if spec.kind == "spikes":
             continue
-        module = kinds.get(spec.kind, "acquisition")
+        module = "events" if is_text(spec) else kinds.get(spec.kind, "acquisition")
         _, _, output = stream.partition(".")
         if counts == [stream]:
             wish = COUNTS
         elif modelled == [stream] or (rates == [stream] and not output):
             wish = RATES
         else:
-            wish = "" if model_of(spec) or module == "acquisition" else output
+            wish = output if module in kinds.values() and not model_of(spec) else ""
         full = re.sub(r"[^A-Za-z0-9_-]", "_", stream)
         tries = (re.sub(r"[^A-Za-z0-9_-]", "_", wish), full, *(f"{full}_{i}" for i in range(99)))
         name = next(t for t in tries if t and (module, t) not in taken)
@@ -75,13 +75,17 @@ def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
     sinks: list[Sink] = []
     for stream, (module, name) in places.items():
         found = recorded[stream]
-        container, path = nwbfile, f"acquisition/{name}"
-        if module != "acquisition":
+        path = f"{module}/{name}"
+        if module == "events":
+            nwbfile.add_events_table(events_table(found, name))
+        elif module == "acquisition":
+            add_series(nwbfile, nwbfile, found, name)
+        else:
             if module not in nwbfile.processing:
                 nwbfile.create_processing_module(module, modules[module])
-            container, path = nwbfile.processing[module], f"processing/{module}/{name}"
-        add_series(nwbfile, container, found, name)
-        sinks.append(series_sink(found, path, name))
+            add_series(nwbfile, nwbfile.processing[module], found, name)
+            path = f"processing/{path}"
+        sinks.append(sink_of(found, path, name))
         if name == COUNTS:
             nwbfile.processing[module].add(_unit_names(found))
     spikes = [s for s in recorded.values() if s.spec.kind == "spikes"]

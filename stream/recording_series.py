@@ -1,4 +1,4 @@
-"""The series of a recording's NWB file: one a stream, sized but still empty."""
+"""The series and tables of a recording's NWB file: one a stream, sized but still empty."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stream.node import StreamSpec
-from stream.recording_survey import RecordedStream, has_rows, is_text
+from stream.recording_survey import RecordedStream, has_rows
 from stream.units import format_hertz, format_seconds
 
 _VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
@@ -21,14 +21,13 @@ def model_of(spec: StreamSpec) -> Any:
 
 
 def add_series(nwbfile: Any, container: Any, found: RecordedStream, name: str) -> None:
-    """Add the series of a stream of any kind but spikes to `container`, a module or the file.
+    """Add the series of a stream of numbers to `container`, which is a module or the file.
 
-    Texts become annotations, raw channels in volts an ElectricalSeries with electrodes that are
-    named like the channels, all else a TimeSeries.
+    Raw channels in volts become an ElectricalSeries with electrodes that are named like the
+    channels, all else a TimeSeries.
     """
     from pynwb import TimeSeries
     from pynwb.ecephys import ElectricalSeries
-    from pynwb.misc import AnnotationSeries
 
     add = container.add_acquisition if container is nwbfile else container.add
     spec = found.spec
@@ -42,9 +41,6 @@ def add_series(nwbfile: Any, container: Any, found: RecordedStream, name: str) -
         common["timestamps"] = sized_array((found.rows,), np.float64)
     else:
         common |= {"starting_time": found.first_ns / 1e9, "rate": rate_hz}
-    if is_text(spec):
-        add(AnnotationSeries(data=_texts(found.rows), **common))
-        return
     row = spec.shape[1:] if has_rows(spec) else spec.shape
     shape = (found.rows, *(size or 0 for size in row))
     # Packing channels at 30 kHz would take as long as recording them, and save a tenth to a third.
@@ -85,11 +81,26 @@ def _electrodes(nwbfile: Any, found: RecordedStream, name: str, channels: int) -
     return nwbfile.create_electrode_table_region(rows, "Channels, in the order of the columns.")
 
 
-def _texts(rows: int) -> Any:
+def events_table(found: RecordedStream, name: str) -> Any:
+    """Return the table of a stream of texts: when each came, and what it says."""
     import h5py
+    from hdmf.common import ElementIdentifiers
     from pynwb import H5DataIO
+    from pynwb.event import EventsTable, TimestampVectorData
 
-    return H5DataIO(shape=(rows,), dtype=h5py.string_dtype())
+    n = found.packets
+    times = TimestampVectorData(
+        name="timestamp",
+        description="Time in s on the clock of the source.",
+        data=sized_array((n,), np.float64),
+    )
+    texts = H5DataIO(shape=(n,), dtype=h5py.string_dtype())
+    return EventsTable(
+        name=name,
+        description=f"{_about(found)}, by the time stamps of its source.",
+        id=ElementIdentifiers(name="id", data=sized_array((n,), np.int64)),
+        columns=[times, *vectors({"annotation": ("What the marker says.", texts)})],
+    )
 
 
 def sized_array(shape: tuple[int, ...], dtype: Any, packed: bool = True) -> Any:

@@ -104,8 +104,6 @@ class RecordedStream:
     @property
     def rate_hz(self) -> float | None:
         """The sampling rate, or None where the rows are not equally spaced."""
-        if is_text(self.spec):
-            return None
         if self.stated_hz and self._on_grid:
             return self.stated_hz
         if self.packets > 1 and self._even and self._step_ns > 0:

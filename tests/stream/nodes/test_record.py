@@ -190,7 +190,8 @@ def test_arrays_of_any_number_type_and_unknown_kinds_are_kept(tmp_path):
     with pynwb.NWBHDF5IO(str(node.file), "r") as io:
         acquisition = io.read().acquisition
         assert all(
-            acquisition[stream.replace(".", "_")].data[1].tolist() == [[1, 1], [1, 1]] for stream in inputs
+            acquisition[stream.replace(".", "_")].data[1].tolist() == [[1, 1], [1, 1]]
+            for stream in inputs
         )
 
 
