@@ -234,6 +234,8 @@ class SpikesSink(Sink):
     def write(self, file: Any, packets: list[Packet], times_ns: Integers) -> None:
         """Write the spikes of each unit behind those that it has already."""
         spikes = np.concatenate([p.data for p in packets])
+        if not len(spikes):
+            return
         spikes = spikes[np.argsort(spikes[:, 1], kind="stable")]
         units, firsts = np.unique(spikes[:, 1], return_index=True)
         for unit, spikes_ns in zip(units, np.split(spikes[:, 0], firsts[1:]), strict=True):
