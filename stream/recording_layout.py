@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,36 +24,37 @@ RATES = "rates"
 
 
 def series_places(specs: Mapping[str, StreamSpec]) -> dict[str, tuple[str, str]]:
-    """Return, for each stream but those of spikes, its group or module and its name there.
+    """Return, for each stream, its group or module in the file and its name, unlike all others.
 
     The only stream of counts is `binned_spikes` and the only rates of a model are `rates`, so that
     the file can be read like any other recording. Behaviour that was recorded keeps the name of
-    its output (`probe.hand_vel` becomes `hand_vel`); all else has the full name of its stream,
-    `a.state` as `a_state`.
+    its output (`probe.hand_vel` becomes `hand_vel`) if no other has the same; all else has the
+    full name of its stream, `a.state` as `a_state`.
     """
-    kinds = {
+    modules = {
         "counts": "ecephys", "rates": "ecephys", "behaviour": "behavior", "graph": "connectivity",
     }  # fmt: skip
+    outputs = Counter((spec.kind, name.partition(".")[2]) for name, spec in specs.items())
     counts = [name for name, spec in specs.items() if spec.kind == "counts"]
     modelled = [name for name, spec in specs.items() if spec.kind == "rates" and model_of(spec)]
     rates = [name for name, spec in specs.items() if spec.kind == "rates"]
     places: dict[str, tuple[str, str]] = {}
-    taken: set[tuple[str, str]] = set()
+    taken: set[str] = set()
     for stream, spec in specs.items():
-        if spec.kind == "spikes":
-            continue
-        module = "events" if is_text(spec) else kinds.get(spec.kind, "acquisition")
+        elsewhere = "units" if spec.kind == "spikes" else "events" if is_text(spec) else ""
+        module = elsewhere or modules.get(spec.kind, "acquisition")
         _, _, output = stream.partition(".")
         if counts == [stream]:
             wish = COUNTS
         elif modelled == [stream] or (rates == [stream] and not output):
             wish = RATES
         else:
-            wish = output if module in kinds.values() and not model_of(spec) else ""
+            own = spec.kind in modules and outputs[spec.kind, output] == 1 and not model_of(spec)
+            wish = output if own else ""
         full = re.sub(r"[^A-Za-z0-9_-]", "_", stream)
         tries = (re.sub(r"[^A-Za-z0-9_-]", "_", wish), full, *(f"{full}_{i}" for i in range(99)))
-        name = next(t for t in tries if t and (module, t) not in taken)
-        taken.add((module, name))
+        name = next(t for t in tries if t and t not in taken)
+        taken.add(name)
         places[stream] = (module, name)
     return places
 
@@ -76,6 +78,8 @@ def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
     for stream, (module, name) in places.items():
         found = recorded[stream]
         path = f"{module}/{name}"
+        if module == "units":
+            continue
         if module == "events":
             nwbfile.add_events_table(events_table(found, name))
         elif module == "acquisition":
@@ -93,8 +97,7 @@ def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
         nwbfile.units = _units(spikes)
         start = 0
         for found in spikes:
-            name = re.sub(r"[^A-Za-z0-9_-]", "_", found.name)
-            sinks.append(SpikesSink(found, start, name))
+            sinks.append(SpikesSink(found, start, places[found.name][1]))
             start += int(found.spikes.sum())
     for sink in sinks:
         run.add(_packet_table(sink))
