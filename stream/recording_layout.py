@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,51 +14,49 @@ from typing import Any
 import numpy as np
 
 from stream.node import StreamSpec
-from stream.recording_content import COLUMNS, RUN_MODULE, SeriesSink, Sink, SpikesSink
-from stream.recording_survey import RecordedStream, Survey
+from stream.recording_content import RUN_MODULE, Sink, SpikesSink, sink_of
+from stream.recording_series import add_series, events_table, model_of, sized_array, vectors
+from stream.recording_survey import RecordedStream, Survey, is_text
 from stream.spikes.nwb import COUNTED_UNITS, COUNTS, SEGMENTS, UNIT_NAME
 from stream.spikes.nwb_write import LICENCE
-from stream.units import format_seconds
 
 RATES = "rates"
 
 
 def series_places(specs: Mapping[str, StreamSpec]) -> dict[str, tuple[str, str]]:
-    """Return, for each stream but those of spikes, its processing module and its name there.
+    """Return, for each stream, its group or module in the file and its name, unlike all others.
 
     The only stream of counts is `binned_spikes` and the only rates of a model are `rates`, so that
     the file can be read like any other recording. Behaviour that was recorded keeps the name of
-    its output (`probe.hand_vel` becomes `hand_vel`); all else has the full name of its stream.
+    its output (`probe.hand_vel` becomes `hand_vel`) if no other has the same; all else has the
+    full name of its stream, `a.state` as `a_state`.
     """
-    kinds = {
+    modules = {
         "counts": "ecephys", "rates": "ecephys", "behaviour": "behavior", "graph": "connectivity",
     }  # fmt: skip
+    outputs = Counter((spec.kind, name.partition(".")[2]) for name, spec in specs.items())
     counts = [name for name, spec in specs.items() if spec.kind == "counts"]
-    modelled = [name for name, spec in specs.items() if spec.kind == "rates" and _model(spec)]
+    modelled = [name for name, spec in specs.items() if spec.kind == "rates" and model_of(spec)]
     rates = [name for name, spec in specs.items() if spec.kind == "rates"]
     places: dict[str, tuple[str, str]] = {}
-    taken: set[tuple[str, str]] = set()
+    taken: set[str] = set()
     for stream, spec in specs.items():
-        if spec.kind == "spikes":
-            continue
-        module = kinds.get(spec.kind, "acquisition")
+        elsewhere = "units" if spec.kind == "spikes" else "events" if is_text(spec) else ""
+        module = elsewhere or modules.get(spec.kind, "acquisition")
         _, _, output = stream.partition(".")
         if counts == [stream]:
             wish = COUNTS
         elif modelled == [stream] or (rates == [stream] and not output):
             wish = RATES
         else:
-            wish = "" if _model(spec) else output
+            own = spec.kind in modules and outputs[spec.kind, output] == 1 and not model_of(spec)
+            wish = output if own else ""
         full = re.sub(r"[^A-Za-z0-9_-]", "_", stream)
         tries = (re.sub(r"[^A-Za-z0-9_-]", "_", wish), full, *(f"{full}_{i}" for i in range(99)))
-        name = next(t for t in tries if t and (module, t) not in taken)
-        taken.add((module, name))
+        name = next(t for t in tries if t and t not in taken)
+        taken.add(name)
         places[stream] = (module, name)
     return places
-
-
-def _model(spec: StreamSpec) -> Any:
-    return spec.meta.get("model")
 
 
 def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
@@ -78,14 +77,19 @@ def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
     sinks: list[Sink] = []
     for stream, (module, name) in places.items():
         found = recorded[stream]
-        if module == "acquisition":
-            nwbfile.add_acquisition(_time_series(found, name))
-            sinks.append(SeriesSink(found, f"acquisition/{name}", name))
+        path = f"{module}/{name}"
+        if module == "units":
+            continue
+        if module == "events":
+            nwbfile.add_events_table(events_table(found, name))
+        elif module == "acquisition":
+            add_series(nwbfile, nwbfile, found, name)
         else:
             if module not in nwbfile.processing:
                 nwbfile.create_processing_module(module, modules[module])
-            nwbfile.processing[module].add(_time_series(found, name))
-            sinks.append(SeriesSink(found, f"processing/{module}/{name}", name))
+            add_series(nwbfile, nwbfile.processing[module], found, name)
+            path = f"processing/{path}"
+        sinks.append(sink_of(found, path, name))
         if name == COUNTS:
             nwbfile.processing[module].add(_unit_names(found))
     spikes = [s for s in recorded.values() if s.spec.kind == "spikes"]
@@ -93,8 +97,7 @@ def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
         nwbfile.units = _units(spikes)
         start = 0
         for found in spikes:
-            name = re.sub(r"[^A-Za-z0-9_-]", "_", found.name)
-            sinks.append(SpikesSink(found, start, name))
+            sinks.append(SpikesSink(found, start, places[found.name][1]))
             start += int(found.spikes.sum())
     for sink in sinks:
         run.add(_packet_table(sink))
@@ -119,7 +122,7 @@ def _loss_tables(survey: Survey) -> Iterator[Any]:
             "refused": ("Came but could not be kept.", [s.refused for s in rows]),
         }
         yield DynamicTable(
-            name="streams", description="What came on each stream.", columns=_vectors(columns)
+            name="streams", description="What came on each stream.", columns=vectors(columns)
         )
     drops = survey.drops.columns()
     if drops["stream"]:
@@ -132,7 +135,7 @@ def _loss_tables(survey: Survey) -> Iterator[Any]:
         yield DynamicTable(
             name="drops",
             description="Every loss that the recorder knows of.",
-            columns=_vectors({key: (about[key], drops[key]) for key in drops}),
+            columns=vectors({key: (about[key], drops[key]) for key in drops}),
         )
 
 
@@ -219,7 +222,9 @@ def _about(survey: Survey) -> dict[str, Any]:
 def _notes(survey: Survey, started: datetime | None) -> Iterator[str]:
     if licence := " ".join(str(survey.start.get("licence") or "").split()):
         yield LICENCE + licence
-    models = {json.dumps(m, default=str) for s in survey.streams.values() if (m := _model(s.spec))}
+    models = {
+        json.dumps(m, default=str) for s in survey.streams.values() if (m := model_of(s.spec))
+    }
     yield from (f"Model: {model}" for model in sorted(models))
     if started is None:
         yield "When the run began is not known: 1970-01-01 stands for that."
@@ -232,60 +237,6 @@ def _notes(survey: Survey, started: datetime | None) -> Iterator[str]:
         yield f"Nothing came on: {', '.join(empty)}."
 
 
-def _array(shape: tuple[int, ...], dtype: Any, packed: bool = True) -> Any:
-    from pynwb import H5DataIO
-
-    if not packed:
-        return H5DataIO(shape=shape, dtype=np.dtype(dtype))
-    row_bytes = max(1, int(np.prod(shape[1:])) * np.dtype(dtype).itemsize)
-    rows = max(1, min(shape[0], 2**18 // row_bytes))
-    return H5DataIO(
-        shape=shape, dtype=np.dtype(dtype), chunks=(rows, *shape[1:]),
-        compression="gzip", compression_opts=1, shuffle=True,
-    )  # fmt: skip
-
-
-def _vectors(columns: Mapping[str, tuple[str, Any]]) -> list[Any]:
-    from pynwb.core import VectorData
-
-    return [
-        VectorData(name=name, description=description, data=data)
-        for name, (description, data) in columns.items()
-    ]
-
-
-def _stored_dtype(spec: StreamSpec) -> np.dtype[Any]:
-    """Return the type on disk: NWB knows neither half precision nor truth values in a series."""
-    return np.dtype({"float16": "float32", "bool": "uint8"}.get(spec.dtype, spec.dtype))
-
-
-def _time_series(found: RecordedStream, name: str) -> Any:
-    from pynwb import TimeSeries
-
-    spec = found.spec
-    shape = tuple(size or 0 for size in spec.shape)
-    rate_hz = found.rate_hz
-    clock: dict[str, Any] = (
-        {"timestamps": _array((found.packets,), np.float64)}
-        if rate_hz is None
-        else {"starting_time": found.first_ns / 1e9, "rate": rate_hz}
-    )
-    model = _model(spec)
-    words = [f"{spec.kind} of the stream '{found.name}'"]
-    if spec.period_s:
-        words.append(f"one every {format_seconds(spec.period_s)}")
-    if model:
-        words.append(f"by the model {json.dumps(model, default=str)}")
-    return TimeSeries(
-        name=name,
-        description=", ".join(words) + ". A time is the start of what a row covers.",
-        data=_array((found.packets, *shape), _stored_dtype(spec)),
-        unit=spec.unit or {"counts": "count", "rates": "Hz"}.get(spec.kind, "n.a."),
-        comments=f"columns=[{','.join(spec.names)}]" if spec.names else "no comments",
-        **clock,
-    )
-
-
 def _unit_names(found: RecordedStream) -> Any:
     from pynwb.core import DynamicTable
 
@@ -293,7 +244,7 @@ def _unit_names(found: RecordedStream) -> Any:
     return DynamicTable(
         name=COUNTED_UNITS,
         description=f"Units, in the order of the columns of {COUNTS}.",
-        columns=_vectors({UNIT_NAME: ("Name of the unit.", names)}),
+        columns=vectors({UNIT_NAME: ("Name of the unit.", names)}),
     )
 
 
@@ -306,7 +257,7 @@ def _units(streams: list[RecordedStream]) -> Any:
     times = VectorData(
         name="spike_times",
         description="Spike times in s on the clock of the source.",
-        data=_array((int(per_unit.sum()),), np.float64, packed=False),
+        data=sized_array((int(per_unit.sum()),), np.float64, packed=False),
     )
     ends = np.cumsum(per_unit).astype(np.uint64)
     columns = {UNIT_NAME: ("Name of the unit.", names)}
@@ -319,7 +270,7 @@ def _units(streams: list[RecordedStream]) -> Any:
         resolution=1e-9,
         id=list(range(len(names))),
         columns=[
-            *_vectors(columns),
+            *vectors(columns),
             times,
             VectorIndex(name="spike_times_index", data=ends, target=times),
         ],
@@ -335,6 +286,8 @@ def _packet_table(sink: Sink) -> Any:
         name=f"packets_{sink.label}",
         description=f"Packets of the stream '{sink.found.name}', one row each, in the order of"
         " their arrival.",
-        id=ElementIdentifiers(name="id", data=_array((n,), np.int64)),
-        columns=_vectors({key: (text, _array((n,), np.int64)) for key, text in COLUMNS.items()}),
+        id=ElementIdentifiers(name="id", data=sized_array((n,), np.int64)),
+        columns=vectors(
+            {key: (text, sized_array((n,), np.int64)) for key, text in sink.about.items()}
+        ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,36 @@ from stream.recording_log import Logged, LogReader, misfit
 _TOUCHING_NS = 1000
 _AXES_LIMIT = 3
 _UNITS_LIMIT = 2**20
+_VARYING = ("spikes", "samples", "markers", "notes")
+# Of a sample: what rounding to nanoseconds leaves, and no step of a clock hides behind.
+_OFF_GRID = 0.01
+
+
+def is_text(spec: StreamSpec) -> bool:
+    """Say whether each packet holds a text, as UTF-8."""
+    return spec.kind == "markers" and spec.shape == (None,) and spec.dtype == "uint8"
+
+
+def has_rows(spec: StreamSpec) -> bool:
+    """Say whether a packet holds any number of rows of its series, rather than being one."""
+    if spec.kind == "spikes" or is_text(spec):
+        return False
+    return spec.shape[:1] == (None,) or (spec.kind == "samples" and len(spec.shape) == 2)
+
+
+def _rate_hz(spec: StreamSpec) -> float | None:
+    """Return the sampling rate that a stream of samples states in its `meta`."""
+    rate: Any = spec.meta.get("rate_hz") if spec.kind == "samples" else None
+    if not isinstance(rate, int | float) or not isfinite(rate) or rate <= 0:
+        return None
+    return float(rate)
+
+
+def can_be_kept(spec: StreamSpec) -> bool:
+    """Say whether the arrays of a stream have a place in an NWB file."""
+    if spec.kind == "spikes":
+        return True
+    return len(spec.shape) <= _AXES_LIMIT and None not in spec.shape[1:]
 
 
 @dataclass
@@ -29,10 +60,14 @@ class RecordedStream:
         Its full name, and what it carries.
     packets
         Packets that were recorded and can be kept.
+    rows
+        Rows of the series that they make; as many, but where `has_rows`.
+    stated_hz
+        Rows a second, where the stream says so.
     missing, gaps, refused
         Packets lost before the recorder by their numbers, missing further up, and not kept.
     first_ns
-        Source time of the first packet.
+        Source time of the first row.
     spikes
         Number of spikes per unit, for a stream of spikes.
     stretches
@@ -42,6 +77,8 @@ class RecordedStream:
     name: str
     spec: StreamSpec
     packets: int = 0
+    rows: int = 0
+    stated_hz: float | None = field(init=False)
     missing: int = 0
     gaps: int = 0
     refused: int = 0
@@ -53,29 +90,43 @@ class RecordedStream:
     _step_ns: int = 0
     _even: bool = True
     _on_grid: bool = True
+    _off_ns: float = 1.0
+
+    def __post_init__(self) -> None:
+        """See what the stream says of its rows."""
+        self.stated_hz = 1.0 / self.spec.period_s if self.spec.period_s else None
+        if has_rows(self.spec):
+            self._even = False
+            self.stated_hz = _rate_hz(self.spec)
+            if self.stated_hz:
+                self._off_ns = max(self._off_ns, _OFF_GRID * 1e9 / self.stated_hz)
 
     @property
     def rate_hz(self) -> float | None:
-        """The sampling rate, or None where the packets are not equally spaced."""
-        if self.spec.period_s and (self._on_grid or self.packets == 1):
-            return 1.0 / self.spec.period_s
+        """The sampling rate, or None where the rows are not equally spaced."""
+        if self.stated_hz and self._on_grid:
+            return self.stated_hz
         if self.packets > 1 and self._even and self._step_ns > 0:
             return 1e9 / self._step_ns
         return None
 
     def take(self, packet: Packet) -> None:
         """Follow one packet that is kept."""
-        if self.packets == 0:
+        rows = len(packet.data) if has_rows(self.spec) else 1
+        if rows and not self.rows:
             self.first_ns = packet.source_ns
+        if self.packets == 0:
+            pass
         elif self.packets == 1:
             self._step_ns = packet.source_ns - self._last_ns
         elif packet.source_ns - self._last_ns != self._step_ns:
             self._even = False
-        if self._on_grid:
-            place_ns = self.packets * (self.spec.period_s or 0.0) * 1e9
-            self._on_grid = abs(packet.source_ns - self.first_ns - place_ns) <= 1
+        if self._on_grid and rows:
+            place_ns = self.rows / self.stated_hz * 1e9 if self.stated_hz else 0.0
+            self._on_grid = abs(packet.source_ns - self.first_ns - place_ns) <= self._off_ns
         self._last_ns = packet.source_ns
         self.packets += 1
+        self.rows += rows
         self._stretch(packet)
         if self.spec.kind == "spikes" and len(packet.data):
             units = packet.data[:, 1]
@@ -130,9 +181,9 @@ class Survey:
     @property
     def stretches(self) -> list[tuple[int, int, int]]:
         """Stretches of the stream that says best what was recorded: counts, else spikes."""
-        order = {"counts": 0, "spikes": 1, "rates": 2}
+        order = {"counts": 0, "spikes": 1, "rates": 2, "samples": 3}
         there = [s for s in self.streams.values() if s.packets]
-        lead = min(there, key=lambda s: order.get(s.spec.kind, 3), default=None)
+        lead = min(there, key=lambda s: order.get(s.spec.kind, 4), default=None)
         return sorted(lead.stretches) if lead else []
 
     def _take(self, item: Logged) -> None:
@@ -161,7 +212,9 @@ def _stream(name: str, spec: StreamSpec) -> RecordedStream:
 
 def _spec_of(packet: Packet) -> StreamSpec:
     """Describe a stream by its first packet, where the log does not."""
-    shape = (None, 2) if packet.kind == "spikes" else packet.data.shape
+    shape: tuple[int | None, ...] = packet.data.shape
+    if packet.kind in _VARYING:
+        shape = (None, *shape[1:])
     return StreamSpec(kind=packet.kind, shape=shape, dtype=packet.data.dtype.name)
 
 
@@ -170,7 +223,7 @@ def refusal(spec: StreamSpec, item: Logged) -> str:
     if reason := item.refused or misfit(spec, item.packet):
         return reason
     if spec.kind != "spikes":
-        return "" if len(spec.shape) <= _AXES_LIMIT and None not in spec.shape else "wrong_shape"
+        return "" if can_be_kept(spec) else "wrong_shape"
     units = item.packet.data[:, 1]
     if len(units) and not 0 <= units.min() <= units.max() < (len(spec.names) or _UNITS_LIMIT):
         return "no_such_unit"

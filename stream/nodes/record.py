@@ -19,6 +19,7 @@ from stream.node import CLOSED, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.recording_log import LogWriter, misfit
 from stream.recording_nwb import finish_log
+from stream.recording_survey import can_be_kept
 
 _PACKAGES = ("innervate", "numpy", "pyzmq", "msgspec", "onnxruntime-gpu", "onnxruntime", "pynwb")
 _PIPELINE_LIMIT_BYTES = 2**20
@@ -65,18 +66,19 @@ class Record(Node[RecordSettings]):
         Raises
         ------
         ConfigError
-            A stream's arrays vary in shape or have more than three axes; the file exists, is no
-            `.nwb`, or its folder is not there; an earlier run left a log in its place.
+            A stream's arrays vary in other axes than the first or have more than three; the file
+            exists, is no `.nwb`, or its folder is not there; an earlier run left a log in its
+            place.
         MissingExtraError
             pynwb is not installed.
         """
         if importlib.util.find_spec("pynwb") is None:
             raise MissingExtraError("The node 'record'", "nwb")
         for stream, spec in inputs.items():
-            if spec.kind != "spikes" and (None in spec.shape or len(spec.shape) > 3):
+            if not can_be_kept(spec):
                 raise ConfigError(
-                    f"'{stream}' carries arrays of shape {list(spec.shape)}; 'record' keeps spikes"
-                    " and arrays of one fixed shape with at most 3 axes."
+                    f"'{stream}' carries arrays of shape {list(spec.shape)}; 'record' keeps arrays"
+                    " with at most 3 axes, of which only the first may vary in length."
                 )
         if self.settings.file is not None:
             _check_target(self.settings.file)

@@ -99,3 +99,19 @@ class Steady(Counts):
         while True:
             yield Packet("counts", np.ones(3, np.float32), self.at_ns, k * 5 * MS, (k + 1) * 5 * MS)
             k += 1
+
+
+class SteadyMarkers(Steady):
+    """Sound markers, one a millisecond, until the run is ended."""
+
+    def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+        return {"": StreamSpec("markers", (None,), "uint8")}
+
+    def packets(self) -> Iterator[Packet]:
+        k = 0
+        while True:
+            text = f"trial {k}"
+            data = np.frombuffer(text.encode(), np.uint8)
+            at_ns = k * 5 * MS
+            yield Packet("markers", data, self.at_ns, at_ns, at_ns, meta={"label": text})
+            k += 1

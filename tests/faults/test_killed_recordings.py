@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 
+import numpy as np
 import psutil
 import pynwb
 import pytest
@@ -13,15 +14,21 @@ from stream.recording_log import read_log
 
 STEADY = {"use": "bad_sources:Steady"}
 BINS = {"use": "spikes.bin", "from": "probe", "width": "5 ms"}
+MARKERS = {"use": "bad_sources:SteadyMarkers"}
+RAW = np.random.default_rng(0).normal(0, 20, (1000, 4)).astype(np.float32)
 
 
 @pytest.fixture
 def recording_run(start, write_pipeline, tmp_path):
     """Start a run that records to out.nwb until it is ended."""
+    np.save(tmp_path / "raw.npy", RAW)
+    raw = {"use": "samples.replay", "file": "raw.npy", "rate": "10 kHz", "loop": True}
 
     def call(**options):
-        saved = {"use": "record", "from": ["probe", "bins"], "file": str(tmp_path / "out.nwb")}
-        return start("run", write_pipeline(probe=STEADY, bins=BINS, saved=saved), **options)
+        names = ["probe", "bins", "raw", "marks"]
+        saved = {"use": "record", "from": names, "file": str(tmp_path / "out.nwb")}
+        nodes = {"probe": STEADY, "bins": BINS, "raw": raw, "marks": MARKERS, "saved": saved}
+        return start("run", write_pipeline(**nodes), **options)
 
     return call
 
@@ -56,6 +63,13 @@ def test_a_run_killed_at_any_moment_leaves_a_recording_that_recover_closes(
             seq = nwb.processing["run"][f"packets_{stream}"]["seq"][:].tolist()
             assert seq == list(range(len(seq)))
             assert len(seq) >= packets
+        if "raw" in seen:
+            samples = nwb.acquisition["raw"].data[:]
+            assert np.array_equal(samples, np.resize(RAW, samples.shape))
+            assert nwb.acquisition["raw"].rate == 10_000
+        if "marks" in seen:
+            texts = list(nwb.events["marks"]["annotation"][:])
+            assert texts == [f"trial {k}" for k in range(len(texts))]
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_one_sentence_and_loses_nothing(

@@ -159,7 +159,7 @@ def test_firings_and_levels_can_be_recorded(whole):
         series = io.read().acquisition
         assert series["go"].data[:].sum() == 3
         assert len(series["go"].data) == 80
-        assert len(series["state"].data) == 81, "one of them tells the stall"
+        assert len(series["go_state"].data) == 81, "one of them tells the stall"
 
 
 def worker(node):

@@ -156,6 +156,20 @@ def test_spikes_of_several_packets_come_together_per_unit(tmp_path):
     assert worst(node.file) == []
 
 
+def test_a_probe_that_is_silent_for_long_or_for_ever_is_recorded(tmp_path):
+    node = opened(
+        tmp_path, {"probe": SPIKES, "dead": StreamSpec("spikes", (None, 2), "int64", ("d",))}
+    )
+    for k in range(5000):
+        # More packets without a spike than are written at once.
+        data = np.array([[k, 1]] if k == 4999 else [], np.int64).reshape(-1, 2)
+        node.process("probe", Packet("spikes", data, 0, k, k + 1, seq=k))
+    node.process("dead", Packet("spikes", data[:0], 0, 0, 1))
+    node.close()
+    times_s = [t.tolist() for t in read_recording(node.file).spike_times_s]
+    assert times_s == [[], [4.999e-6], [], []]
+
+
 def test_spikes_out_of_order_are_sorted_in_the_file(tmp_path):
     node = opened(tmp_path, {"probe": SPIKES})
     for k, time_ns in enumerate([3000, 1000, 2000]):
@@ -176,6 +190,25 @@ def test_several_streams_of_a_kind_keep_their_names_apart(tmp_path):
         assert set(nwb.processing["behavior"].data_interfaces) == {"a-b", "a_b"}
 
 
+def test_no_two_streams_share_a_name_wherever_they_lie(tmp_path):
+    inputs = {
+        "p.hand": VELOCITY, "hand": StreamSpec("thing", (2,), "float32"), "a.b": SPIKES,
+        "a_b": SPIKES, "one.vel": VELOCITY, "two.vel": VELOCITY,
+    }  # fmt: skip
+    node = opened(tmp_path, inputs)
+    for stream, spec in inputs.items():
+        shape = [size or 0 for size in spec.shape]
+        node.process(stream, Packet(spec.kind, np.zeros(shape, spec.dtype), 0, 0, 0))
+    node.close()
+    with pynwb.NWBHDF5IO(str(node.file), "r") as io:
+        nwb = io.read()
+        assert set(nwb.processing["behavior"].data_interfaces) == {"hand", "one_vel", "two_vel"}
+        assert set(nwb.acquisition) == {"hand_0"}
+        tables = {n for n in nwb.processing["run"].data_interfaces if n.startswith("packets_")}
+        names = ("hand", "hand_0", "a_b", "a_b_0", "one_vel", "two_vel")
+        assert tables == {f"packets_{name}" for name in names}
+
+
 def test_arrays_of_any_number_type_and_unknown_kinds_are_kept(tmp_path):
     inputs = {
         f"n.{dtype}": StreamSpec("thing", (2, 2), dtype)
@@ -190,7 +223,8 @@ def test_arrays_of_any_number_type_and_unknown_kinds_are_kept(tmp_path):
     with pynwb.NWBHDF5IO(str(node.file), "r") as io:
         acquisition = io.read().acquisition
         assert all(
-            acquisition[stream[2:]].data[1].tolist() == [[1, 1], [1, 1]] for stream in inputs
+            acquisition[stream.replace(".", "_")].data[1].tolist() == [[1, 1], [1, 1]]
+            for stream in inputs
         )
 
 
@@ -217,7 +251,7 @@ def test_an_existing_file_or_log_is_never_overwritten(tmp_path):
     [
         ("s.h5", COUNTS, "must end in '.nwb'"),
         ("no/s.nwb", COUNTS, "is not there"),
-        ("s.nwb", StreamSpec("thing", (None,), "float32"), "one fixed shape"),
+        ("s.nwb", StreamSpec("thing", (3, None), "float32"), "only the first may vary"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_before_the_start(tmp_path, file, spec, says):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pynwb import NWBHDF5IO
 
 from stream.errors import ConfigError
 from stream.instruments.lsl.inlet import LslIn, LslInSettings
@@ -59,6 +60,7 @@ nodes:
   events: {use: "stream.instruments.lsl.inlet:LslIn", name: player-annotations, group: through}
   out: {use: "stream.instruments.lsl.outlet:LslOut", from: eeg, group: through}
   kept: {use: "keeper:Keeper", from: [eeg, events], file: kept.json}
+  saved: {use: record, from: [eeg, events], file: through.nwb}
 """
 RATE, CHANNELS = 200.0, 6
 
@@ -231,6 +233,21 @@ def test_annotations_of_the_player_come_as_markers(through):
     assert labels == [f"event {first + k:g}" for k in range(len(labels))]
     times_ns = np.array([t for t, *_ in kept["events"]])
     assert np.abs(np.diff(times_ns) / 1e9 - 1).max() < 0.1
+
+
+def test_a_recording_holds_the_samples_and_the_annotations_of_the_player(through):
+    report, _, kept = through
+    assert report.nodes["saved"]["dropped"] == {}
+    with NWBHDF5IO(report.nodes["saved"]["notes"]["file"], "r") as io:
+        nwb = io.read()
+        series, events = nwb.acquisition["eeg"], nwb.events["events"].to_dataframe()
+        values = series.data[:]
+        # The player says nothing of volts.
+        assert series.comments == f"columns=[{','.join(f'E{c + 1}' for c in range(CHANNELS))}]"
+        assert series.rate == RATE
+        assert values.tolist() == [row for *_, rows in kept["eeg"] for row in rows]
+        assert events["annotation"].tolist() == [label for *_, label in kept["events"]]
+        assert np.allclose(events["timestamp"] * 1e9, [t for t, *_ in kept["events"]], atol=1e8)
 
 
 def test_the_report_tells_how_late_samples_are_and_what_clock_they_have(through):
