@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,20 @@ class Capture:
             self._loudest = int(np.abs(np.frombuffer(data, np.int16).astype(np.int32)).max())
             self._pieces.append(data)
             self._stamps.append((now_ns, total))
+
+
+@contextmanager
+def play_into(folder: Path) -> Iterator[Capture]:
+    """Start a null sink that runs of this process play into, and read what comes out of it."""
+    sink = NullSink(folder)
+    # The processes of a run inherit it.
+    before = os.environ.get("PULSE_SERVER")
+    os.environ["PULSE_SERVER"] = sink.environment["PULSE_SERVER"]
+    try:
+        yield Capture(sink)
+    finally:
+        sink.kill()
+        if before is None:
+            del os.environ["PULSE_SERVER"]
+        else:
+            os.environ["PULSE_SERVER"] = before

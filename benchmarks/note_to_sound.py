@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from benchmarks._notes import FRAMES, RATE_HZ, TAIL
 from benchmarks._null_sink import RATE_HZ as SOUND_HZ
-from benchmarks._null_sink import Capture, NullSink
+from benchmarks._null_sink import NullSink, play_into
 from stream.errors import ConfigError, InnervateError
 from stream.music.notes import note_on
 from stream.music.sound.instruments import default_soundfont
@@ -97,20 +96,9 @@ def _measure(
         pipeline["realtime"] = ["notes", "sound"]
     path = folder / "note-to-sound.yaml"
     path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    sink = NullSink(folder)
-    # The processes of the run inherit it.
-    before = os.environ.get("PULSE_SERVER")
-    os.environ["PULSE_SERVER"] = sink.environment["PULSE_SERVER"]
-    try:
-        capture = Capture(sink)
+    with play_into(folder) as capture:
         report = run_plan(load_pipeline(path), duration_s=seconds + 60, run_dir=folder / "run")
         samples, read_ns = capture.close()
-    finally:
-        sink.kill()
-        if before is None:
-            del os.environ["PULSE_SERVER"]
-        else:
-            os.environ["PULSE_SERVER"] = before
     if report.exit:
         raise InnervateError(report.message)
     played_ns = np.load(folder / "times.npy")
