@@ -30,8 +30,7 @@ _LEAST_NOTES = 15
 # In frames: an onset is seen in this one or the next, or a little before.
 _TOGETHER = 1.5
 _NEAR = 2.0
-# So much more often than at any other lag must notes be seen at the one that is found: music repeats
-# itself.
+# So many times more notes must be seen at a lag than at any other: music repeats itself.
 _SURER = 1.5
 _APART_S = 0.1
 # By how much looks of keyboards, and how hands move on them, shift what the network sees: standard
@@ -151,9 +150,7 @@ def estimate_lag(
     near = late_s[np.abs(late_s - about_s) < _NEAR * period_s]
     # Of a median, for a normal distribution.
     error_s = np.sqrt(np.pi / 2) * float(np.std(near)) / np.sqrt(len(near))
-    return Lag(
-        float(np.median(near)), float(np.hypot(error_s, _LOOKS_S)), seen, int(filmed.sum())
-    )
+    return Lag(float(np.median(near)), float(np.hypot(error_s, _LOOKS_S)), seen, int(filmed.sum()))
 
 
 _ADVICE = (
