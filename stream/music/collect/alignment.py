@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +59,31 @@ class Lag:
     notes: int
 
 
-def seen_onsets(frames: Iterable[tuple[int, Frame]], grid: KeyGrid) -> NDArray[np.int64]:
+def strips_of(
+    frames: Iterable[tuple[int, Frame]], grid: KeyGrid
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the strip of keys of each frame, with its time in ns.
+
+    Raises
+    ------
+    MissingExtraError
+        OpenCV is not installed.
+    """
+    flat = Rectifier(grid)
+    side: NDArray[np.uint8] | None = None
+    for time_ns, frame in frames:
+        if side is None:
+            side = side_of(middle_of(grid, *frame.shape[:2]))
+        yield time_ns, with_side(flat(frame), side)
+
+
+def seen_onsets(strips: Iterable[tuple[int, NDArray[np.uint8]]]) -> NDArray[np.int64]:
     """Return which keys the shipped network sees go down, as `piano.notes` makes notes of it.
 
     Parameters
     ----------
-    frames
-        Each with its time in ns.
+    strips
+        As `strips_of` gives them.
 
     Returns
     -------
@@ -76,23 +94,15 @@ def seen_onsets(frames: Iterable[tuple[int, Frame]], grid: KeyGrid) -> NDArray[n
     ------
     ModelError
         The network cannot be loaded.
-    MissingExtraError
-        OpenCV is not installed.
     """
     session = StreamingSession(NETWORK, "cpu")
     tracker = NoteTracker(session.contract.threshold or BEGIN, END)
-    flat = Rectifier(grid)
-    side: NDArray[np.uint8] | None = None
-    onsets: list[tuple[int, int]] = []
-    for time_ns, frame in frames:
-        if side is None:
-            side = side_of(middle_of(grid, *frame.shape[:2]))
-        found = session.step({"strip": with_side(flat(frame), side)})["keys"]
-        onsets += [
-            (time_ns, change.key + LOWEST_PITCH)
-            for change in tracker.push(time_ns, *found)
-            if change.velocity is not None
-        ]
+    onsets = [
+        (time_ns, change.key + LOWEST_PITCH)
+        for time_ns, strip in strips
+        for change in tracker.push(time_ns, *session.step({"strip": strip})["keys"])
+        if change.velocity is not None
+    ]
     return np.array(onsets, np.int64).reshape(-1, 2)
 
 

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from stream.errors import ConfigError, RecordingError, RunError
 from stream.files import check_there, file_sha256
-from stream.music.collect.alignment import FILES_S, LIVE_S, Lag, estimate_lag, seen_onsets
+from stream.music.collect.alignment import (
+    FILES_S,
+    LIVE_S,
+    Lag,
+    estimate_lag,
+    seen_onsets,
+    strips_of,
+)
 from stream.music.collect.collection import (
     CARD,
     EVENTS,
@@ -233,7 +240,7 @@ def finish(folder: Path, show: Callable[[int, int], None]) -> dict[str, Any]:
             read += 1
             yield time_ns, frame
 
-    onsets = seen_onsets(frames(), grid)
+    onsets = seen_onsets(strips_of(frames(), grid))
     raw = replace(raw, frames_ns=raw.frames_ns[:read])
     notes = raw.notes()
     lag = estimate_lag(raw.frames_ns, onsets, notes, LIVE_S if "camera" in source else FILES_S)

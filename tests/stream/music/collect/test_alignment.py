@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from piano_doubles import Camera, Key, grid, played
 
 from stream.errors import RecordingError
-from stream.music.collect.alignment import FILES_S, estimate_lag, seen_onsets
+from stream.music.collect.alignment import FILES_S, estimate_lag, seen_onsets, strips_of
 from stream.music.heard import Heard
 from stream.music.keyboard import LOWEST_PITCH, keys_in_view
 
@@ -107,10 +107,10 @@ def test_keys_that_go_down_in_the_picture_are_seen_in_time_and_none_out_of_view(
     cut[:, :20] = np.nan
     times_ns = frames_ns(5)
     frames = [(time_ns, camera.frame(time_ns / 1e9)) for time_ns in times_ns.tolist()]
-    onsets = seen_onsets(frames, whole)
+    onsets = seen_onsets(strips_of(frames, whole))
     at_s = {key.pitch: key.down_s for key in keys}
     right = [at for at, pitch in onsets if abs(at / 1e9 - at_s.get(int(pitch), 99)) < 0.1]
     assert len(right) > len(keys) / 2
     assert set(onsets[:, 0]) <= set(times_ns)
     in_view = keys_in_view(cut)
-    assert all(in_view[pitch - LOWEST_PITCH] for pitch in seen_onsets(frames, cut)[:, 1])
+    assert all(in_view[pitch - LOWEST_PITCH] for pitch in seen_onsets(strips_of(frames, cut))[:, 1])
