@@ -129,8 +129,9 @@ def row_of(
             if len(delays_ms)
         },
         "underruns": told["underruns"], "stuck": told.get("released_at_end", 0),
-        "silent_at_end": not end.any(),
-        "to_note_p50_ms": seen["p50_us"] / 1000, "to_note_p99_ms": seen["p99_us"] / 1000,
+        "silent_at_end": bool(len(end)) and not end.any(),
+        "to_note_p50_ms": round(seen["p50_us"] / 1000, 2),
+        "to_note_p99_ms": round(seen["p99_us"] / 1000, 2),
         "dropped_frames": report.links["camera->keys"]["dropped"],
         "card_latency_ms": told["sound_card_latency_ms"],
     }  # fmt: skip
