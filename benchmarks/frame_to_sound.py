@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ INSTRUMENT = "Woodblock"
 APART_NS = 200_000_000
 """Notes that begin sooner after others are left out: those may sound still, or only then."""
 
-_SILENT_AT_END = 0.2
+_SILENT_AT_END_S = 0.2
 _LEFT_OUT = ("score", "saved")
 
 
@@ -85,6 +86,7 @@ def _measure(
     path.write_text(yaml.safe_dump(pipeline(clip, times, realtime, latency_ms), sort_keys=False))
     with play_into(folder) as capture:
         report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=folder / "run")
+        time.sleep(2 * _SILENT_AT_END_S)
         samples, read_ns = capture.close()
     if report.exit:
         raise InnervateError(report.message)
@@ -117,7 +119,7 @@ def row_of(
     seen_ns = np.unique(noted_ns)
     alone_ns = seen_ns[np.diff(seen_ns, prepend=seen_ns[:1] - APART_NS) >= APART_NS]
     delays_ms, unsilenced = onsets(alone_ns, samples, read_ns)
-    end = samples[read_ns > read_ns[-1] - int(_SILENT_AT_END * 1e9)]
+    end = samples[read_ns > read_ns[-1] - int(_SILENT_AT_END_S * 1e9)]
     told = report.nodes["sound"]["notes"]
     seen = report.end_to_end["camera->notes"]
     return {
@@ -128,7 +130,8 @@ def row_of(
             for name, q in (("p50", 50), ("p99", 99), ("max", 100))
             if len(delays_ms)
         },
-        "underruns": told["underruns"], "stuck": told.get("released_at_end", 0),
+        "underruns": told["underruns"], "underruns_at_ends": told.get("underruns_at_ends", 0),
+        "stuck": told.get("released_at_end", 0),
         "silent_at_end": bool(len(end)) and not end.any(),
         "to_note_p50_ms": round(seen["p50_us"] / 1000, 2),
         "to_note_p99_ms": round(seen["p99_us"] / 1000, 2),

@@ -112,7 +112,8 @@ def _measure(
             for name, q in (("p50", 50), ("p99", 99), ("max", 100))
             if len(delays_ms)
         },
-        "underruns": told["underruns"], "stuck": told.get("released_at_end", 0),
+        "underruns": told["underruns"], "underruns_at_ends": told.get("underruns_at_ends", 0),
+        "stuck": told.get("released_at_end", 0),
         "unsilenced": unsilenced, "link_p50_ms": link["p50_us"] / 1000,
         "link_p99_ms": link["p99_us"] / 1000,
         "cpu_share": round(report.nodes["sound"]["cpu_s"] / report.duration_s, 3),
