@@ -61,7 +61,8 @@ def run(
         )
     console = Console()
     rows: list[dict[str, Any]] = []
-    for latency in latency_ms or [None]:
+    latencies: list[float | None] = [*latency_ms] if latency_ms else [None]
+    for latency in latencies:
         with tempfile.TemporaryDirectory() as name, console.status(f"{seconds:g} s of {clip.name}"):
             rows.append(_measure(clip.resolve(), Path(name), seconds, realtime, latency))
     result = {
