@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exporters.model_writer import write_model
 from exporters.onnx_graph import Graph, StepGraph
+from exporters.stability import comparable, with_stability
 from exporters.verify import Stretch, verify
 from models.audeo.network import (
     BLANK,
@@ -70,7 +71,7 @@ def piano_step(network: PianoNetwork, look_ahead: int = 0) -> StepGraph:
 
 def export_piano(
     network: PianoNetwork, card: Card, sha256: str, strips: NDArray[np.uint8], path: Path,
-    *, look_ahead: int = 0,
+    *, look_ahead: int = 0, allow_unstable: bool = False,
 ) -> Contract:  # fmt: skip
     """Write the model file of a network, once it is verified on strips.
 
@@ -87,11 +88,13 @@ def export_piano(
         Of the new file; an old one stays as it is unless all goes well.
     look_ahead
         Frames by which the outputs are late, one of `LOOK_AHEADS`.
+    allow_unstable
+        Write an unstable network too; see `exporters.stability`.
 
     Raises
     ------
     ModelError
-        The exported step differs from the network, or the file cannot be written.
+        The exported step differs from the network, it is unstable, or the file cannot be written.
     """
     number = LOOK_AHEADS.index(look_ahead)
     stretches = []
@@ -101,7 +104,9 @@ def export_piano(
         stretches.append(Stretch(stretch, {"keys": expected}))  # type: ignore[arg-type]
     step = piano_step(network, look_ahead)
     contract = _contract(step, card, sha256, look_ahead)
-    contract = verify(step, contract, stretches, min(_MEMORY_FRAMES, strips.shape[1] - 1))
+    contract = with_stability(step, contract, np.concatenate(strips), allow_unstable=allow_unstable)
+    memory = min(_MEMORY_FRAMES, strips.shape[1] - 1)
+    contract = verify(step, contract, *comparable(stretches, memory, contract))
     facts: Mapping[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = msgspec.structs.replace(contract, parity=contract.parity | dict(facts))
     write_model(step.model, contract, path)

@@ -17,6 +17,7 @@ from exporters.baselines import baseline_step
 from exporters.gru import gru_step
 from exporters.model_writer import write_model
 from exporters.onnx_graph import StepGraph
+from exporters.stability import comparable, with_stability
 from exporters.stndt import streaming_step
 from exporters.verify import Stretch, cut_stretches, find_in_place, relative_errors, run, verify
 from models.spikes.baselines.glm import PoissonGlm
@@ -81,6 +82,7 @@ def export_network(
     *,
     weights: Weights | None = None,
     score: Callable[[Path], Mapping[str, float]] | None = None,
+    allow_unstable: bool = False,
 ) -> Contract:
     """Write the model file of a network, once it is verified on real counts.
 
@@ -102,12 +104,14 @@ def export_network(
     score
         Returns what a model file is worth, such as its co-bps: asked of the file in float32 and of
         the one with integers, which then holds its own figures and the differences.
+    allow_unstable
+        Write an unstable network too; see `exporters.stability`.
 
     Raises
     ------
     ModelError
-        The network has no streaming form, the exported step differs from the network, or the file
-        cannot be written.
+        The network has no streaming form, the exported step differs from the network, it is
+        unstable, or the file cannot be written.
     """
     step = _step(network, description.width_s, None)
     memory, delay_steps = _SHORT_MEMORY_BINS, 0
@@ -119,11 +123,14 @@ def export_network(
         for part in cut_stretches(counts, 3 * memory + _SHORT_MEMORY_BINS)
     ]
     spreads = {"behaviour": network.scales.behaviour_std.numpy()}
+    contract = with_stability(step, contract, counts, allow_unstable=allow_unstable)
+    expected, memory = comparable(expected, memory, contract)
     contract = verify(step, contract, expected, memory, spreads)
     facts: dict[str, Any] = {"against": f"full run in PyTorch {torch.__version__}"}
     if weights is not None:
         plain, verified = step, contract
         step = _step(network, description.width_s, _BITS[weights])
+        contract = with_stability(step, contract, counts, allow_unstable=allow_unstable)
         contract = find_in_place(step, contract, expected[0].counts)
         facts["quantised"] = _change(step, contract, expected[:-1], weights)
         if score is not None:
@@ -136,8 +143,9 @@ def export_network(
 
 
 def export_baseline(
-    model: Baseline, description: Description, counts: NDArray[np.float32], path: Path
-) -> Contract:
+    model: Baseline, description: Description, counts: NDArray[np.float32], path: Path,
+    *, allow_unstable: bool = False,
+) -> Contract:  # fmt: skip
     """Write the model file of a baseline; see `export_network`."""
     step = baseline_step(model, description.width_s)
     contract = _contract(description, step, _preprocessing(model), 0)
@@ -147,7 +155,8 @@ def export_baseline(
         Stretch(part, {port.name: model.predict(part, np.zeros(len(part), np.int64)) / scale})
         for part in cut_stretches(counts, 3 * _SHORT_MEMORY_BINS)
     ]
-    contract = verify(step, contract, stretches, _SHORT_MEMORY_BINS)
+    contract = with_stability(step, contract, counts, allow_unstable=allow_unstable)
+    contract = verify(step, contract, *comparable(stretches, _SHORT_MEMORY_BINS, contract))
     contract = _with_parity(contract, against="NumPy in float64")
     write_model(step.model, contract, path)
     return contract

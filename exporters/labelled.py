@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from exporters.model_writer import write_model
 from exporters.sesar import export_sesar, sesar_step
+from exporters.stability import QUICK
 from models.labelling.clips import Clips
 from models.sesar.augment import Sampler
 from models.sesar.trained import load_trained
@@ -42,7 +43,7 @@ def export_labelled(
     network = load_trained(trained)
     card = network.card
     sha256 = hashlib.sha256((trained / WEIGHTS).read_bytes()).hexdigest()
-    contract = export_sesar(network.network, card, sha256, _streams(clips), out)
+    contract = export_sesar(network.network, card, sha256, _streams(clips), out, effort=QUICK)
     # The exporter takes scores to be those of subjects held out; here clips were.
     facts = card.trained_on
     scores = tuple(

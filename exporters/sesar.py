@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from exporters.model_writer import write_model
 from exporters.onnx_graph import Graph, StepGraph
+from exporters.recurrent import onnx_lstm_weights
+from exporters.stability import comparable, with_stability
 from exporters.verify import Stretch, verify
 from models.sesar.network import (
     BONE,
@@ -31,6 +33,7 @@ from models.sesar.network import (
 )
 from models.sesar.trained import Card, Committee
 from stream.model_file import Contract, Port, Score
+from stream.stability.measuring import Effort
 
 Array = NDArray[np.float64]
 _MEMORY_TICKS = 60
@@ -58,8 +61,9 @@ def sesar_step(committee: Committee) -> StepGraph:
 
 
 def export_sesar(
-    committee: Committee, card: Card, sha256: str, streams: NDArray[np.float32], path: Path
-) -> Contract:
+    committee: Committee, card: Card, sha256: str, streams: NDArray[np.float32], path: Path,
+    *, allow_unstable: bool = False, effort: Effort | None = None,
+) -> Contract:  # fmt: skip
     """Write the model file of a committee, once it is verified on poses.
 
     Parameters
@@ -73,11 +77,15 @@ def export_sesar(
         compared with the whole run in PyTorch at every tick.
     path
         Of the new file; an old one stays as it is unless all goes well.
+    allow_unstable
+        Write an unstable network too; see `exporters.stability`.
+    effort
+        With which stability is measured, if not the usual.
 
     Raises
     ------
     ModelError
-        The exported step differs from the network, or the file cannot be written.
+        The exported step differs from the network, it is unstable, or the file cannot be written.
     """
     committee.eval()
     with torch.no_grad():
@@ -87,7 +95,11 @@ def export_sesar(
     ]
     step = sesar_step(committee)
     contract = _contract(step, card, sha256)
-    contract = verify(step, contract, stretches, min(_MEMORY_TICKS, streams.shape[1] - 1))
+    contract = with_stability(
+        step, contract, np.concatenate(streams), allow_unstable=allow_unstable, effort=effort
+    )
+    memory = min(_MEMORY_TICKS, streams.shape[1] - 1)
+    contract = verify(step, contract, *comparable(stretches, memory, contract))
     facts = {"against": f"full run in PyTorch {torch.__version__}"}
     contract = _with_parity(contract, facts)
     write_model(step.model, contract, path)
@@ -205,7 +217,7 @@ def _member(graph: Graph, network: Sesar, features: str, number: int) -> str:
     for layer in range(config.layers):
         names = f"hidden_{number}_{layer}", f"cell_{number}_{layer}"
         old = [graph.state(name, (1, 1, config.hidden)) for name in names]
-        weights = [graph.constant(w) for w in _lstm_weights(network, layer)]
+        weights = [graph.constant(w) for w in onnx_lstm_weights(network.lstm, layer)]
         sequence = graph.reshape(x, 1, 1, config.hidden)
         made = graph.ops(
             "LSTM", [sequence, *weights, "", *old], (1, 2), hidden_size=config.hidden
@@ -245,18 +257,6 @@ def _embed(graph: Graph, network: Sesar, features: str) -> str:
 def _norm(graph: Graph, norm: torch.nn.LayerNorm, x: str) -> str:
     scale, bias = graph.constant(_array(norm.weight)), graph.constant(_array(norm.bias))
     return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)
-
-
-def _lstm_weights(network: Sesar, layer: int) -> tuple[Array, Array, Array]:
-    """Return W, R and B as ONNX's LSTM takes them: gates input, output, forget, new."""
-    named = {name: _array(value) for name, value in network.lstm.named_parameters()}
-
-    def ordered(name: str) -> Array:
-        given, forget, new, output = np.split(named[f"{name}_l{layer}"], 4)
-        return np.concatenate([given, output, forget, new])
-
-    biases = np.concatenate([ordered("bias_ih"), ordered("bias_hh")])
-    return ordered("weight_ih")[None], ordered("weight_hh")[None], biases[None]
 
 
 def _array(tensor: torch.Tensor) -> Array:

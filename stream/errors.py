@@ -25,6 +25,10 @@ class ModelError(InnervateError):
     """A model file that is no model file of ours, or does not fit what it is linked to."""
 
 
+class GraphError(InnervateError):
+    """Data from which no graph of units can be estimated."""
+
+
 class WireError(InnervateError):
     """Bytes on a socket that are not a packet of this project."""
 

@@ -10,6 +10,7 @@ import msgspec
 import onnxruntime as ort
 
 from stream.errors import ModelError
+from stream.stability.card import Stability
 
 METADATA_KEY = "innervate"
 CONTRACT_VERSION = 1
@@ -69,7 +70,8 @@ class Contract(msgspec.Struct, kw_only=True, frozen=True):
     `delay_steps` is the fixed look-ahead: the output for bin t comes with bin t + delay_steps.
     `threshold` is the probability from which a class is to be believed, as calibrated on data that
     was not trained on; None when it was not. `parity` holds the largest errors seen when the export
-    was verified; `trained_on` names the data, its sha256 and its licence; `training` the settings.
+    was verified; `trained_on` names the data, its sha256 and its licence; `training` the settings;
+    `stability` how the state forgets, None when it was not measured or there is none.
     """
 
     name: str
@@ -85,7 +87,7 @@ class Contract(msgspec.Struct, kw_only=True, frozen=True):
     training: dict[str, Any] = {}
     scores: tuple[Score, ...] = ()
     parity: dict[str, Any] = {}
-    stability: dict[str, Any] | None = None
+    stability: Stability | None = None
     notes: str = ""
     contract_version: int = CONTRACT_VERSION
 

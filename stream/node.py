@@ -94,6 +94,9 @@ class Context:
     linked
         The outputs of the node that any other takes, so that a source need not make the rest; None
         where that is not known.
+    outputs
+        What `outputs` returned when the pipeline was validated, so that a source that looked at an
+        instrument then sticks to what it saw.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Context:
     status_address: str = ""
     alive: Callable[[], None] = lambda: None
     linked: frozenset[str] | None = None
+    outputs: Mapping[str, StreamSpec] = field(default_factory=dict)
 
 
 S = TypeVar("S", bound=NodeSettings)

@@ -29,7 +29,9 @@ def series_places(specs: Mapping[str, StreamSpec]) -> dict[str, tuple[str, str]]
     the file can be read like any other recording. Behaviour that was recorded keeps the name of
     its output (`probe.hand_vel` becomes `hand_vel`); all else has the full name of its stream.
     """
-    kinds = {"counts": "ecephys", "rates": "ecephys", "behaviour": "behavior"}
+    kinds = {
+        "counts": "ecephys", "rates": "ecephys", "behaviour": "behavior", "graph": "connectivity",
+    }  # fmt: skip
     counts = [name for name, spec in specs.items() if spec.kind == "counts"]
     modelled = [name for name, spec in specs.items() if spec.kind == "rates" and _model(spec)]
     rates = [name for name, spec in specs.items() if spec.kind == "rates"]
@@ -69,6 +71,7 @@ def write_skeleton(survey: Survey, part: Path) -> list[Sink]:
     modules = {
         "ecephys": "Activity of the units over time.",
         "behavior": "Behaviour, recorded and decoded.",
+        "connectivity": "Graphs of units: row = from, column = to; edge, weight, p-value.",
     }
     recorded = {name: s for name, s in survey.streams.items() if s.packets}
     places = series_places({name: s.spec for name, s in recorded.items()})

@@ -13,6 +13,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from stream.stability.measuring import Effort
 from stream.vision.layouts import KINECT_20
 from stream.vision.skeleton_files import SkeletonClip, save_clip
 
@@ -21,6 +22,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _stability_measured_in_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exports measure stability briefly; that it is measured well is tested by itself."""
+    brief = Effort(sequences=2, steps=10, warm_up=6)
+    monkeypatch.setattr("exporters.stability.EFFORT", brief)
+    monkeypatch.setattr("exporters.stability.OF_PICTURES", brief)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from rich.console import Console
 from exporters.commands.export_actions import export_actions
 from exporters.commands.export_piano import export_piano_model
 from exporters.export import Description, Weights, export_baseline, export_network
+from exporters.stability import stability_report
 from models.audeo import trained as audeo
 from models.sesar import trained as sesar
 from models.spikes.baselines.storing import BASELINES
@@ -44,10 +45,14 @@ def export(
     look_ahead: Annotated[
         int, typer.Option(min=0, help="Frames by which a piano network answers late: 0, 1, 2, 4.")
     ] = 0,
+    allow_unstable: Annotated[
+        bool, typer.Option("--allow-unstable", help="Write an unstable model, too.")
+    ] = False,
 ) -> None:
     """Write the model file of a trained network, if it does exactly what the network does.
 
-    Its streaming step is held against the full run in PyTorch at every bin of real counts.
+    Its streaming step is held against the full run in PyTorch at every bin of real counts, and its
+    state must be stable.
     """
     weights = _weights(quantise)
     check_file("--out", out)
@@ -58,9 +63,9 @@ def export(
         if weights is not None:
             raise ConfigError("--quantise is for networks on spikes; leave it out.")
         if system == sesar.SYSTEM:
-            export_actions(run, out, data)
+            export_actions(run, out, data, allow_unstable=allow_unstable)
         else:
-            export_piano_model(run, out, look_ahead)
+            export_piano_model(run, out, look_ahead, allow_unstable=allow_unstable)
         return
     trained = load_trained(run)
     card = trained.card
@@ -79,10 +84,13 @@ def export(
         about = describe(card, hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest())
         if isinstance(trained.network, StreamingSTNDT | GRU):
             contract = export_network(
-                trained.network, about, counts, out, weights=weights, score=score
-            )
+                trained.network, about, counts, out, weights=weights, score=score,
+                allow_unstable=allow_unstable,
+            )  # fmt: skip
         else:
-            contract = export_baseline(trained.network, about, counts, out)
+            contract = export_baseline(
+                trained.network, about, counts, out, allow_unstable=allow_unstable
+            )
     _report(contract, out, console)
 
 
@@ -160,6 +168,8 @@ def _report(contract: Contract, out: Path, console: Console) -> None:
             f" {errors['wrapped']:.1e} later ({parity['bins']} bins)",
             soft_wrap=True,
         )
+    for line in stability_report(contract):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     if quantised := parity.get("quantised"):
         for metric, gained in quantised["gained"].items():
             console.print(f"{quantised['weights']} weights change {metric} by {gained:+.4f}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from exporters.sesar import export_sesar
-from models.sesar.dataset import cross_view, load_ucla, load_utd, odd_subjects
+from exporters.stability import stability_report
+from models.sesar.dataset import Sequences, cross_view, load_ucla, load_utd, odd_subjects
 from models.sesar.evaluation import plain_streams
 from models.sesar.trained import load_trained
 from models.trained_folder import WEIGHTS
@@ -17,7 +20,9 @@ from stream.errors import ConfigError
 _STREAMS = 3
 
 
-def export_actions(run: Path, out: Path, data: Path | None) -> None:
+def export_actions(
+    run: Path, out: Path, data: Path | None, *, allow_unstable: bool = False
+) -> None:
     """Write the model file of a recogniser, verified on streams of what it was trained on.
 
     Raises
@@ -25,7 +30,7 @@ def export_actions(run: Path, out: Path, data: Path | None) -> None:
     ConfigError
         The recordings are not where they were, or are others.
     ModelError
-        The exported step differs from the network.
+        The exported step differs from the network, or it is unstable.
     """
     trained = load_trained(run)
     card = trained.card
@@ -40,15 +45,37 @@ def export_actions(run: Path, out: Path, data: Path | None) -> None:
         )
     console = Console()
     with console.status("comparing every tick"):
-        streams = plain_streams(cross_view(ucla)[0], odd_subjects(utd)[0], _STREAMS)
+        streams = _streams(ucla, utd)
         sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
-        contract = export_sesar(trained.network, card, sha256, streams.joints.numpy(), out)
+        contract = export_sesar(
+            trained.network, card, sha256, streams, out,
+            allow_unstable=allow_unstable,
+        )  # fmt: skip
     errors = contract.parity["probabilities"]
     console.print(
         f"probabilities: step and full run differ by at most {errors['cold']:.1e} from cold,"
         f" {errors['wrapped']:.1e} later ({contract.parity['bins']} ticks)",
         soft_wrap=True,
     )
+    for line in stability_report(contract):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(
         f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
     )
+
+
+def streams_of(ucla: Path, utd: Path) -> NDArray[np.float32]:
+    """Return poses (streams, ticks, 20, 3) of NW-UCLA and UTD-MHAD, chained as a recogniser lives.
+
+    Raises
+    ------
+    RecordingError
+        The folders do not hold them.
+    """
+    return _streams(load_ucla(ucla), load_utd(utd))
+
+
+def _streams(ucla: Sequences, utd: Sequences) -> NDArray[np.float32]:
+    made = plain_streams(cross_view(ucla)[0], odd_subjects(utd)[0], _STREAMS)
+    joints: NDArray[np.float32] = made.joints.numpy()
+    return joints

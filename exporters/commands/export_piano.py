@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from exporters.audeo import export_piano
+from exporters.stability import stability_report
 from models.audeo.dataset import make_clip
 from models.audeo.network import LOOK_AHEADS
 from models.audeo.trained import load_trained
@@ -21,7 +22,9 @@ _FRAMES = 130
 _SEED = 3_000_000
 
 
-def export_piano_model(run: Path, out: Path, look_ahead: int) -> None:
+def export_piano_model(
+    run: Path, out: Path, look_ahead: int, *, allow_unstable: bool = False
+) -> None:
     """Write the model file of a piano network, verified on renderings.
 
     Raises
@@ -29,7 +32,7 @@ def export_piano_model(run: Path, out: Path, look_ahead: int) -> None:
     ConfigError
         The network has no such look-ahead.
     ModelError
-        The exported step differs from the network.
+        The exported step differs from the network, or it is unstable.
     """
     if look_ahead not in LOOK_AHEADS:
         raise ConfigError(
@@ -41,20 +44,23 @@ def export_piano_model(run: Path, out: Path, look_ahead: int) -> None:
     with console.status("comparing every frame"):
         sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
         contract = export_piano(
-            trained.network, trained.card, sha256, _strips(), out, look_ahead=look_ahead
-        )
+            trained.network, trained.card, sha256, strips(), out, look_ahead=look_ahead,
+            allow_unstable=allow_unstable,
+        )  # fmt: skip
     errors = contract.parity["keys"]
     console.print(
         f"keys: step and full run differ by at most {errors['cold']:.1e} from cold,"
         f" {errors['wrapped']:.1e} later ({contract.parity['bins']} frames)",
         soft_wrap=True,
     )
+    for line in stability_report(contract):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(
         f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
     )
 
 
-def _strips() -> NDArray[np.uint8]:
+def strips() -> NDArray[np.uint8]:
     """Return two stretches (2, 130, 56, 624, 4), each of part of a keyboard."""
     whole = np.zeros((2, _FRAMES, STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), np.uint8)
     for number, stretch in enumerate(whole):

@@ -128,6 +128,7 @@ def fit(
     taught: NDArray[np.float64] | None = None,
     objective: Objective | None = None,
     checkpoint: Path | None = None,
+    pause_at: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Train a network (see `models.spikes.network.RateNetwork`) in place.
@@ -152,6 +153,8 @@ def fit(
     checkpoint
         File that the state is written to after each validation, and that an unfinished training
         goes on from if it exists.
+    pause_at
+        Return after that many updates, a multiple of `check_every`; it goes on from `checkpoint`.
 
     Raises
     ------
@@ -166,7 +169,8 @@ def fit(
     starts = _starts(train.segment, settings)
     if checkpoint is not None and checkpoint.exists():
         run.restore(checkpoint)
-    while run.update < settings.updates and not run.is_over():
+    until = settings.updates if pause_at is None else pause_at
+    while run.update < until and not run.is_over():
         # Seeding every update makes a resumed training equal to one that was never stopped.
         torch.manual_seed(settings.seed * 1_000_003 + run.update + 1)
         network.train()

@@ -25,7 +25,7 @@ from stream.runtime.scheduling import PRIORITY, claim_real_time, release_real_ti
 
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 _MODULES = {"pyzmq": "zmq", "pyyaml": "yaml", "hdrhistogram": "hdrh"}
-_EXTRAS = ("nwb", "train", "audio", "loop")
+_EXTRAS = ("nwb", "train", "audio", "loop", "lsl", "page")
 _PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
 _TIMER_PERIOD_NS = 5_000_000
 _TIMER_ROUNDS = 100

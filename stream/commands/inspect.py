@@ -17,6 +17,7 @@ from rich.table import Table
 
 from stream.commands.output import write_json
 from stream.model_file import Contract, Port, read_model
+from stream.stability.card import stability_lines
 from stream.units import format_seconds
 
 _NAMES_SHOWN = 6
@@ -89,9 +90,12 @@ def _facts(contract: Contract) -> dict[str, str]:
         "training": contract.training,
         "export errors": parity,
         "integer weights": quantised,
-        "stability": contract.stability or {},
     }
     facts |= {title: _lines(values) for title, values in sections.items() if values}
+    if contract.stability is not None:
+        facts |= stability_lines(contract.stability)
+    elif contract.states:
+        facts["stability"] = "not measured; `innervate stability` does it"
     if contract.notes:
         facts["notes"] = contract.notes
     return facts

@@ -11,6 +11,8 @@ import typer
 from stream.commands.output import check_file
 from stream.errors import ConfigError, RunError
 from stream.node import CLOSED
+from stream.page.adding import add_page, settle_pages
+from stream.page.metrics import serving_metrics
 from stream.pipeline import load_pipeline
 from stream.runtime.report import Report, print_report, write_report
 from stream.runtime.supervisor import run_plan
@@ -25,12 +27,32 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the report as JSON to this file.")
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Show the run in a browser, at the address it prints.")
+    ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port on this host for Prometheus to read counters."),
+    ] = None,
 ) -> None:
     """Run a pipeline live; Ctrl-C ends it cleanly and prints the report."""
     duration_s = parse_duration(duration)
     check_file("--report", report)
     plan = load_pipeline(pipeline)
-    result = run_plan(plan, duration_s=duration_s, on_status=ClosingProgress().show)
+    if page:
+        plan = add_page(plan)
+    plan, addresses = settle_pages(plan)
+    closing = ClosingProgress()
+    with serving_metrics(metrics) as count:
+        # Before anything else draws in this terminal.
+        for address in addresses.values():
+            typer.echo(f"page: {address}", err=True)
+
+        def show(status: dict[str, Any]) -> None:
+            closing.show(status)
+            count(status)
+
+        result = run_plan(plan, duration_s=duration_s, on_status=show)
     deliver(result, report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -77,6 +78,13 @@ class SampleClock:
         nominal_ns = self.source_ns(sample)
         return nominal_ns + round(self._line(nominal_ns))
 
+    def sample_at(self, host_ns: int) -> int:
+        """Return the number of samples taken before a time on the clock of this host."""
+        since_ns = (host_ns - self._origin_ns - self._offset_ns) / (1 + self._slope)
+        whole_ns = self._origin_ns + math.floor(since_ns)
+        whole, rest = divmod(whole_ns, 1_000_000_000) if self._whole else (0, whole_ns)
+        return whole * round(self.rate_hz) + math.floor(rest * self.rate_hz / 1e9)
+
     def away_ns(self, sample: int, arrived_ns: int) -> int:
         """Return by how much a sample arrived later (or, below zero, earlier) than expected."""
         return arrived_ns - self.host_ns(sample) if self._kept else 0
@@ -95,7 +103,7 @@ class SampleClock:
     def _fit(self) -> None:
         # The newest second has only begun, so that its earliest sample is not known yet.
         done = list(self._kept)[:-1]
-        if len(done) < _FIT_FROM - 1:
+        if len(done) < _FIT_FROM - 1 or done[0].nominal_ns == done[-1].nominal_ns:
             return
         at = np.array([k.nominal_ns - self._origin_ns for k in done], float)
         late = np.array([k.late_ns for k in done], float)

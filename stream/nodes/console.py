@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import select
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TextIO, cast
+from collections.abc import Iterable
+from typing import ClassVar, TextIO, cast
 
-import msgspec
 import numpy as np
-import zmq
 from numpy.typing import NDArray
 from rich.console import Console as Terminal
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from stream.connectome.drawing import about, matrix_rows
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.nodes.heat import heat_strip, sparkline
 from stream.nodes.outlet import Outlet
+from stream.nodes.run_status import RunStatus, clock, latency_table
 from stream.packet import Packet
 
 _REFRESH_NS = 250_000_000
 _PLAIN_NS = 2_000_000_000
 _HISTORY = 16
 _LATENCIES = 2048
-_MAX_STATUS_MESSAGES = 100
 _LAST_WORDS_S = 0.5
-_LOSSES = ("dropped", "lost")
 
 
 class ConsoleSettings(NodeSettings):
@@ -55,9 +51,11 @@ class Console(Node[ConsoleSettings]):
     """
 
     use = "console"
-    summary = "draws rates, behaviour, latency and drops in the terminal"
+    summary = "draws rates, behaviour, graphs, latency and drops in the terminal"
     Settings = ConsoleSettings
-    accepts: ClassVar[frozenset[str]] = frozenset({"spikes", "counts", "rates", "behaviour"})
+    accepts: ClassVar[frozenset[str]] = frozenset(
+        {"spikes", "counts", "rates", "behaviour", "graph"}
+    )
     max_inputs: ClassVar[int | None] = None
     delivery: ClassVar[str] = "latest"
 
@@ -68,7 +66,7 @@ class Console(Node[ConsoleSettings]):
         """Take the terminal and listen to the statistics of the run."""
         super().open(context)
         self._views = {name: _View(name, spec) for name, spec in context.inputs.items()}
-        self._status = _Status(context.status_address)
+        self._status = RunStatus(context.status_address)
         self._screen = self.terminal or Screen(highlight=False)
         self._outlet: Outlet | None = None
         if _has_number(self._screen):
@@ -180,13 +178,13 @@ class Console(Node[ConsoleSettings]):
                 strip = heat_strip(rates, width, lines, top=top, colour=colour, unicode=unicode)
                 parts.append(strip)
         if rows:
-            parts.append(_table(rows))
+            parts.append(latency_table(rows))
         return Group(*parts)
 
     def _title(self) -> Text:
         pipeline, (lost, dropped) = self.context.pipeline or "innervate", self._status.losses()
         title = Text(no_wrap=True, overflow="crop")
-        title.append(self._writable(f"{pipeline}  {_clock(self._elapsed_s())}  "), "bold")
+        title.append(self._writable(f"{pipeline}  {clock(self._elapsed_s())}  "), "bold")
         title.append(f"lost {lost}", "bold red" if lost else "dim")
         return title.append(f"  dropped {dropped}", "dim")
 
@@ -209,6 +207,7 @@ class _View:
         self.spikes_per_s = float("nan")
         self._latencies_ns: deque[int] = deque(maxlen=_LATENCIES)
         self._total: NDArray[np.float64] | None = None
+        self._graph: Packet | None = None
         self._spikes = 0
         self._packets = 0
         self._covered_ns = 0
@@ -219,7 +218,9 @@ class _View:
     def add(self, packet: Packet) -> None:
         self._latencies_ns.append(time.monotonic_ns() - packet.t_ns)
         self._packets += 1
-        if packet.kind == "spikes":
+        if packet.kind == "graph":
+            self._graph = packet
+        elif packet.kind == "spikes":
             self._spikes += len(packet.data)
             self._covered_ns += packet.source_end_ns - packet.source_ns
         elif self._total is None:
@@ -231,7 +232,11 @@ class _View:
         """Turn what came since the last call into one line of the history."""
         if not self._packets:
             return
-        if self._total is not None:
+        if self._graph is not None:
+            rows = matrix_rows(self._graph, _HISTORY)
+            self.history = deque(rows, maxlen=_HISTORY)
+            self.scale_hz = float(rows.max(initial=0.0)) or 1.0
+        elif self._total is not None:
             mean = self._total / self._packets * self._per_packet_to_hz
             self.history.append(mean)
             self.spikes_per_s = float(mean.sum())
@@ -251,6 +256,8 @@ class _View:
         latency = f"latency p50 {p50:.1f} p99 {p99:.1f} ms"
         if self.spec.kind == "behaviour":
             return f"{self.name}: {self._values()}, {latency}"
+        if self._graph is not None:
+            return f"{self.name}: {about(self._graph)}, {latency}"
         flow = f"{self.spikes_per_s:.0f} spikes/s"
         if self.history:
             newest = self.history[-1]
@@ -285,98 +292,6 @@ class _View:
     def _peak(self) -> str:
         names = self.spec.names
         return f" ({names[int(self.history[-1].argmax())]})" if names else ""
-
-
-class _Status:
-    """The statistics that the run publishes, as far as they are there."""
-
-    def __init__(self, address: str) -> None:
-        self._newest: Mapping[str, Any] = {}
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        if address:
-            self._context = zmq.Context()
-            self._socket = self._context.socket(zmq.SUB)
-            self._socket.linger = 0
-            self._socket.subscribe(b"")
-            self._socket.connect(address)
-
-    def read(self) -> None:
-        """Take the newest message, without waiting for one."""
-        if self._context is None:
-            return
-        for _ in range(_MAX_STATUS_MESSAGES):
-            try:
-                frames = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            try:
-                newest = msgspec.msgpack.decode(frames[-1])
-            except msgspec.DecodeError:
-                continue
-            if isinstance(newest, dict):
-                self._newest = newest
-
-    def losses(self) -> tuple[int, int]:
-        """Return how many packets nodes refused or links lost, and how many links dropped.
-
-        What a link drops is what its `deliver` asks for.
-        """
-        nodes, links = _children(self._newest, "nodes"), _children(self._newest, "links")
-        refused = sum(_number(n) for node in nodes.values() for n in _values(node.get("dropped")))
-        # Packets that a link may drop count as lost until the news of the drop arrives.
-        lossless = (link for link in links.values() if link.get("deliver") == "lossless")
-        lost = sum(_number(link.get("lost")) for link in lossless)
-        return refused + lost, sum(_number(link.get("dropped")) for link in links.values())
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """For each link and each way through the run: name, p50 and p99 in ms, drops, losses."""
-        rows: list[tuple[str, ...]] = []
-        for part, title in (("links", ""), ("end_to_end", "end to end")):
-            found = _children(self._newest, part)
-            if found and title:
-                rows.append((title,))
-            for name, entry in found.items():
-                times = (f"{_number(entry.get(key)) / 1e3:.2f}" for key in ("p50_us", "p99_us"))
-                losses = (str(_number(entry[key])) if key in entry else "" for key in _LOSSES)
-                rows.append((name, *times, *losses))
-        return rows
-
-    def close(self) -> None:
-        if self._context is not None:
-            self._socket.close()
-            self._context.term()
-            self._context = None
-
-
-def _children(status: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
-    found = status.get(key)
-    if not isinstance(found, dict):
-        return {}
-    return {str(name): entry for name, entry in found.items() if isinstance(entry, dict)}
-
-
-def _values(found: object) -> Iterable[object]:
-    return found.values() if isinstance(found, dict) else ()
-
-
-def _number(value: object) -> int:
-    return round(value) if isinstance(value, int | float) and math.isfinite(value) else 0
-
-
-def _table(rows: list[tuple[str, ...]]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("link", no_wrap=True, overflow="crop", ratio=1)
-    for name in ("p50 ms", "p99 ms", *_LOSSES):
-        table.add_column(name, justify="right", no_wrap=True, overflow="crop")
-    for row in rows:
-        table.add_row(*row, style="dim" if len(row) == 1 else None)
-    return table
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:d}:{minutes:02d}:{rest:02d}"
 
 
 def _has_number(terminal: Screen) -> bool:

@@ -70,13 +70,13 @@ class ZmqTap(Node[ZmqTapSettings]):
             The address is none, reaches beyond this host without keys, or a key file is unusable.
         """
         bind, keys = self.settings.bind, self._key_files()
-        if _leaves_host(bind) and keys is None:
+        if leaves_host(bind, "bind") and keys is None:
             raise ConfigError(
                 f"bind: {bind} can be reached from other hosts, which needs CURVE keys: set"
                 " curve_secret_key_file and curve_clients_file, or bind to 127.0.0.1."
             )
         if keys is not None:
-            _read_secret(keys[0])
+            read_secret(keys[0])
             _read_clients(keys[1])
         return {}
 
@@ -104,7 +104,7 @@ class ZmqTap(Node[ZmqTapSettings]):
         if (keys := self._key_files()) is not None:
             self._authenticator = _authenticator(self._zmq, _read_clients(keys[1]))
             socket.zap_domain = b"*"
-            socket.curve_publickey, socket.curve_secretkey = _read_secret(keys[0])
+            socket.curve_publickey, socket.curve_secretkey = read_secret(keys[0])
             socket.curve_server = True
         try:
             socket.bind(self.settings.bind)
@@ -166,15 +166,21 @@ class ZmqTap(Node[ZmqTapSettings]):
         return secret, clients
 
 
-def _leaves_host(address: str) -> bool:
-    """Return whether other hosts can reach an address to bind to."""
+def leaves_host(address: str, setting: str) -> bool:
+    """Return whether a ZeroMQ address reaches beyond this host.
+
+    Raises
+    ------
+    ConfigError
+        It is no address; `setting` is the key that it was given for.
+    """
     scheme, _, rest = address.partition("://")
     if scheme == "ipc" and rest.startswith(("/", "@")):
         return False
     host, _, port = rest.rpartition(":")
     if scheme != "tcp" or not host or not (port.isdecimal() or port == "*"):
         raise ConfigError(
-            f"bind: {address!r} is no address; write tcp://127.0.0.1:5757 or ipc:///path."
+            f"{setting}: {address!r} is no address; write tcp://127.0.0.1:5757 or ipc:///path."
         )
     if host == "localhost":
         return False
@@ -192,7 +198,31 @@ def _backlog(specs: Iterable[StreamSpec]) -> int:
     return max(4, min(_BACKLOG_PACKETS, _BACKLOG_BYTES // max([1, *sizes])))
 
 
-def _read_secret(path: Path) -> tuple[bytes, bytes]:
+def read_public(path: Path) -> bytes:
+    """Return the public key in a file of `zmq.auth.create_certificates`.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or holds no key.
+    """
+    try:
+        return zmq.auth.load_certificate(path)[0]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"curve_server_key_file: {path} holds no public key ({error}); it is the .key file of"
+            " zmq.auth.create_certificates."
+        ) from None
+
+
+def read_secret(path: Path) -> tuple[bytes, bytes]:
+    """Return the public and the secret key in a .key_secret file.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, holds no secret key, or others may read it.
+    """
     try:
         public, secret = zmq.auth.load_certificate(path)
         open_to_others = os.name == "posix" and path.stat().st_mode & 0o077

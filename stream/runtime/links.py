@@ -251,7 +251,8 @@ class Receiver:
         self.lossless = policy == "lossless"
         self._queued = policy == "queue"
         self._depth = link.delivery.depth
-        self._batch = max(1, window(link, spec) // 4) if self.lossless else 1
+        # Whoever gets room packet by packet is woken for each; `latest` has only one on its way.
+        self._batch = max(1, window(link, spec) // 4)
         # All that can be on its way, with room for what strangers send.
         self._most = (1 + _KNOCKS) * window(link, spec) + _TURN
         age_s = link.delivery.max_age_s

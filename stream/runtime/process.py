@@ -111,7 +111,8 @@ class WorkerProcess:
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
-                env={**os.environ, TOKEN_VARIABLE: token},
+                # Threads of BLAS that wait for each other on one core are worse than none.
+                env={"OMP_NUM_THREADS": "1", **os.environ, TOKEN_VARIABLE: token},
                 pass_fds=[self._mark_fd, *shared_fds],
                 # Ctrl-C goes to the supervisor alone, which then ends the workers in order.
                 process_group=0,

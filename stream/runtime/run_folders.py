@@ -1,4 +1,4 @@
-"""The folders that runs leave their logs in: a new one a run, old ones removed."""
+"""Folders that runs leave their logs in: a new one a run, old ones go, running ones are found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from stream.errors import ConfigError
 
 KEPT = 50
@@ -18,6 +20,23 @@ KEPT = 50
 
 _FOLDER = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_.-]+-\d+")
 _LOG = re.compile(r"[A-Za-z0-9_-]+\.log")
+_ANNOUNCEMENT = "running.json"
+
+
+class Announcement(msgspec.Struct):
+    """What a run tells of itself in its folder while it goes on.
+
+    Attributes
+    ----------
+    pipeline, pid
+        Name of the pipeline; process of the supervisor.
+    status
+        ZeroMQ address of the statistics, as in `Context.status_address`.
+    """
+
+    pipeline: str
+    pid: int
+    status: str
 
 
 @contextmanager
@@ -50,6 +69,44 @@ def run_folder(name: str, given: Path | None = None) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def announced(folder: Path, pipeline: str, status: str) -> Iterator[None]:
+    """Say in the folder of a run, which this process holds, where to watch it."""
+    file = folder / _ANNOUNCEMENT
+    # A run that cannot be watched is still a run.
+    with contextlib.suppress(OSError):
+        file.write_bytes(msgspec.json.encode(Announcement(pipeline, os.getpid(), status)))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def running() -> dict[Path, Announcement]:
+    """Return the runs of this user that go on, by folder, the oldest first."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for folder in sorted(f for f in _runs().iterdir() if _FOLDER.fullmatch(f.name)):
+            if (announcement := read_announcement(folder)) is not None:
+                found[folder] = announcement
+    return found
+
+
+def read_announcement(folder: Path) -> Announcement | None:
+    """Return what a run tells of itself in its folder, None when no run goes on there."""
+    try:
+        found = msgspec.json.decode((folder / _ANNOUNCEMENT).read_bytes(), type=Announcement)
+        # A run that was killed leaves the file behind, but not the lock. The file is written when
+        # the lock is held, so that trying it takes it from no run that begins.
+        with _lock(folder):
+            return None
+    except BlockingIOError:
+        return found
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
 def _runs() -> Path:
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "innervate" / "runs"
@@ -78,7 +135,12 @@ def _remove_old(runs: Path) -> None:
         # In use, another user's, or gone by now: all the same to this run.
         with contextlib.suppress(OSError), _lock(folder):
             files = list(folder.iterdir())
-            if all(_LOG.fullmatch(file.name) and file.is_file() for file in files):
+            if all(_is_ours(file) for file in files):
                 for file in files:
                     file.unlink()
                 folder.rmdir()
+
+
+def _is_ours(file: Path) -> bool:
+    """Return whether a file is one that every run leaves."""
+    return (file.name == _ANNOUNCEMENT or bool(_LOG.fullmatch(file.name))) and file.is_file()

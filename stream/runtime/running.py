@@ -42,13 +42,21 @@ class Local:
 
 
 class Output:
-    """One stream that a node of this group emits."""
+    """One stream that a node of this group emits.
+
+    Attributes
+    ----------
+    senders, locals, views
+        Where a packet goes, in this order: links to other groups, nodes of this group, and links
+        to nodes that only watch, for which nothing else is to wait.
+    """
 
     def __init__(self, stream: str, spec: StreamSpec) -> None:
         self.stream = stream
         self.spec = spec
         self.seq = 0
         self.senders: list[Sender] = []
+        self.views: list[Sender] = []
         self.locals: list[Local] = []
         self.slots: SlotWriter | None = None
         self.period_ns = None if spec.period_s is None else to_ns(spec.period_s)

@@ -30,12 +30,15 @@ from stream.runtime.link_messages import fixed_bytes
 from stream.runtime.messages import Mark
 from stream.runtime.process import Limits, WorkerProcess
 from stream.runtime.report import Report, assemble
-from stream.runtime.run_folders import run_folder
+from stream.runtime.run_folders import announced, run_folder
 from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
 from stream.units import to_ns
 
 _START_DELAY_NS = 50_000_000
-_STATUS_NS = 250_000_000
+STATUS_S = 0.25
+"""How often the status of a run is published."""
+
+_STATUS_NS = to_ns(STATUS_S)
 _POLL_MS = 50
 _LOGGED_REFUSALS = 20
 _LAST_WORDS_NS = 500_000_000
@@ -89,7 +92,11 @@ def run_plan(
             plan, duration_s=duration_s, on_status=on_status, folder=folder,
             limits=limits or Limits(), token=token, prefix=prefix, context=context,
         )  # fmt: skip
-        with _logged(folder / "supervisor.log"), _signals(supervisor.interrupt):
+        with (
+            announced(folder, plan.name, f"{prefix}status"),
+            _logged(folder / "supervisor.log"),
+            _signals(supervisor.interrupt),
+        ):
             try:
                 return supervisor.run()
             finally:
@@ -176,6 +183,7 @@ class _Supervisor:
         self._status_ns = 0
         self._exit = 0
         self._message = ""
+        self._failed: dict[str, str] = {}
 
     def _is_shared(self, stream: str) -> bool:
         """Whether packets of a stream leave their group and may be large."""
@@ -280,12 +288,12 @@ class _Supervisor:
             process.statistics = message.statistics or process.statistics
         elif isinstance(message, messages.Failed):
             use = self._plan.nodes[message.node].use
-            self._fail(
-                None,
+            text = (
                 f"node '{message.node}' ({use}) failed: {message.message.rstrip('.')}."
-                f" Details are in {process.log}",
-                1 if self._start_ns else 2,
+                f" Details are in {process.log}"
             )
+            self._failed.setdefault(message.node, text)
+            self._fail(None, text, 1 if self._start_ns else 2)
         else:
             process.done = True
             process.statistics = message.statistics
@@ -342,6 +350,7 @@ class _Supervisor:
         self._stopping = True
         self._stopped_ns = time.monotonic_ns()
         self._moved = (self._moved[0], self._stopped_ns)
+        self._publish(now=True)
         for process in self._processes.values():
             self._tell(process, messages.Stop())
 
@@ -362,6 +371,11 @@ class _Supervisor:
         if process is not None:
             process.gone = True
             process.kill()
+            for node in process.nodes:
+                self._failed.setdefault(node, message)
+        # Whoever watches hears of it before it hears that streams have ended.
+        self._publish(now=True)
+        if process is not None:
             for other in self._processes.values():
                 if other is not process:
                     self._tell(other, messages.Lost([process.group]))
@@ -384,19 +398,23 @@ class _Supervisor:
             refused=self._refused,
         )
 
-    def _publish(self, *, final: bool = False) -> None:
+    def _publish(self, *, final: bool = False, now: bool = False) -> None:
         now_ns = time.monotonic_ns()
-        if now_ns - self._status_ns < _STATUS_NS and not final:
+        if now_ns - self._status_ns < _STATUS_NS and not (final or now):
             return
         self._status_ns = now_ns
-        state = "ended" if final else "stopping" if self._stopping else "running"
+        ending = self._stopping or self._exit
+        state = "ended" if final else "stopping" if ending else "running"
         if not self._start_ns and not final:
             state = "starting"
         now_s = (now_ns - self._start_ns) / 1e9 if self._start_ns else 0.0
         report = self._report()
         if not final:
             report.duration_s = max(0.0, now_s)
-        status = {"v": 1, "t_ns": now_ns, "state": state, **report.status()}
+        status = {
+            "v": 1, "t_ns": now_ns, "state": state, "message": self._message,
+            "failed": self._failed, **report.status(),
+        }  # fmt: skip
         self._status.send_multipart([b"status", messages.encode(status)])
         if self._on_status is not None and self._on_status(status):
             self._interrupts = max(1, self._interrupts)

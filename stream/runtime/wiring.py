@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from stream.plan import Plan
+from stream.registry import node_class
 from stream.runtime.link_messages import fixed_bytes
 from stream.runtime.links import Receiver, Sender
 from stream.runtime.messages import Setup
@@ -46,7 +47,10 @@ def wire(group: str, plan: Plan, setup: Setup, context: zmq.Context[Any]) -> Wir
             sender = Sender(
                 context, address, link=link, spec=spec, token=token, release=output.release
             )
-            output.senders.append(sender)
+            # An array in shared memory is written once, for all of its links.
+            watches = node_class(plan.nodes[link.target].use).delivery not in ("", "lossless")
+            later = watches and fixed_bytes(spec) < LARGE_BYTES
+            (output.views if later else output.senders).append(sender)
             wiring.senders.append(sender)
         elif target is not None:
             receiver = Receiver(context, address, link=link, spec=spec, token=token, shared_fd=fd)

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from mmap import mmap
 from pathlib import Path
@@ -111,8 +111,11 @@ class Worker:
                 alive=self._beat,
                 status_address=f"{self._setup.prefix}status",
                 linked=frozenset(
-                    name for name, out in running.outputs.items() if out.senders or out.locals
+                    name
+                    for name, out in running.outputs.items()
+                    if out.senders or out.locals or out.views
                 ),
+                outputs=running.plan.outputs,
             )
             running.opened = True
             self._calls.call(running, running.node.open, context)
@@ -292,7 +295,7 @@ class Worker:
                 packet.seq = output.seq
                 now_ns = time.monotonic_ns()
                 if output.senders:
-                    self._send(output, packet, now_ns)
+                    self._send(output, output.senders, packet, now_ns)
             except InnervateError as error:
                 self._fail(running, error)
                 return
@@ -303,20 +306,26 @@ class Worker:
                 self._process(local.target, output.stream, packet)
                 local.packets += 1
                 local.latency.add(took_ns)
+            if output.views:
+                try:
+                    self._send(output, output.views, packet, time.monotonic_ns())
+                except InnervateError as error:
+                    self._fail(running, error)
+                    return
             running.packets_out += 1
             if given.output == running.main_output:
                 for tracker in trackers:
                     tracker.add(now_ns - packet.t_ns, output.period_ns)
 
-    def _send(self, output: Output, packet: Packet, now_ns: int) -> None:
+    def _send(self, output: Output, senders: Sequence[Sender], packet: Packet, now_ns: int) -> None:
         slot = shared = None
         if output.slots is not None and packet.data.nbytes >= LARGE_BYTES:
-            for sender in output.senders:
+            for sender in senders:
                 sender.pump()
-            if (place := output.slots.put(packet.data, len(output.senders))) is not None:
+            if (place := output.slots.put(packet.data, len(senders))) is not None:
                 slot, shared = place.slot, msgspec.structs.asdict(place)
         message = pack(self._token, packet, now_ns, shared)
-        for sender in output.senders:
+        for sender in senders:
             while not sender.offer(message, slot):
                 self._wait_for_room(sender)
 
@@ -349,7 +358,7 @@ class Worker:
             return
         running.finished = True
         for output in running.outputs.values():
-            for sender in output.senders:
+            for sender in (*output.senders, *output.views):
                 sender.end(output.seq, time.monotonic_ns())
             for local in output.locals:
                 self._input_ended(local.target, output.stream)

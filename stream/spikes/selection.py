@@ -12,11 +12,11 @@ from stream.errors import ConfigError
 
 
 def select_units(
-    names: Sequence[str], wanted: Sequence[str] | None, where: str
+    names: Sequence[str], wanted: Sequence[str] | None, where: str, what: str = "unit"
 ) -> NDArray[np.int64]:
     """Return the positions in `names` of the units in `wanted`, in that order; all for None.
 
-    `where` says in a message whose units these are.
+    `where` says in a message whose units these are, `what` what they are (its plural is the key).
 
     Raises
     ------
@@ -27,11 +27,11 @@ def select_units(
         return np.arange(len(names), dtype=np.int64)
     position = {name: i for i, name in enumerate(names)}
     if not wanted:
-        raise ConfigError("units: names no unit; leave it out to take all of them.")
+        raise ConfigError(f"{what}s: names no {what}; leave it out to take all of them.")
     seen: set[str] = set()
     for name in wanted:
         if name in seen:
-            raise ConfigError(f"units: names '{name}' twice.")
+            raise ConfigError(f"{what}s: names '{name}' twice.")
         if name not in position:
             near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
             hint = (
@@ -39,6 +39,6 @@ def select_units(
                 if near
                 else f"it has {', '.join(names[:5])}{' and so on' if len(names) > 5 else ''}."
             )
-            raise ConfigError(f"units: there is no '{name}' in {where}; {hint}")
+            raise ConfigError(f"{what}s: there is no '{name}' in {where}; {hint}")
         seen.add(name)
     return np.array([position[name] for name in wanted], dtype=np.int64)

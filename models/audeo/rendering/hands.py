@@ -58,9 +58,19 @@ def _move(
     tip_y = _TIP_Y[order] if not hand else _TIP_Y
     # From here on, fingers are numbered from left to right.
     fingers, centres = _fingering(rng, presses, tip_u)
-    middle_u = _glide(times_s, [p.bottom_s for p in presses], centres, rest_u)
     wander = np.cumsum(rng.normal(0, 0.03, len(times_s)))
     reach = rng.uniform(3.0, 5.6) + 0.8 * np.tanh(wander - wander.mean())
+    if centres:
+        # Most hands go further in or out as they move on; some stay as they are.
+        spread = rng.uniform(0, 1.2) if rng.random() < 0.6 else 0.0
+        shifts = np.cumsum(
+            np.where(rng.random(len(centres)) < 0.2, rng.normal(0, 1, len(centres)), 0)
+        )
+        steps = np.stack([centres, spread * np.tanh(shifts)], axis=1)
+        path = _glide(rng, times_s, np.array([p.bottom_s for p in presses]), steps)
+        middle_u, reach = path[:, 0], reach + path[:, 1]
+    else:
+        middle_u = np.full_like(times_s, rest_u)
     reach = reach + _away(rng, presses, times_s)
     middle = np.stack([middle_u, reach], axis=1)
 
@@ -168,12 +178,24 @@ def _fingering(rng: Random, presses: list[Press], tip_u: Floats) -> tuple[list[i
     return fingers, centres
 
 
-def _glide(times_s: Floats, at_s: list[float], where: list[float], rest: float) -> Floats:
-    """Return a smooth path that has been at given places at given times."""
-    if not at_s:
-        return np.full_like(times_s, rest)
-    path = np.interp(times_s, at_s, where)
-    step = max(1, round(0.12 / max(times_s[1] - times_s[0], 1e-3)))
-    kernel = np.hanning(2 * step + 1)
-    padded = np.pad(path, step, mode="edge")
-    return np.asarray(np.convolve(padded, kernel / kernel.sum(), mode="valid"))
+def _glide(rng: Random, times_s: Floats, at_s: Floats, where: Floats) -> Floats:
+    """Return a smooth path (T, n) that has been at places (k, n) at given times (k,).
+
+    On the way from one to the next it either moves all the time, or stays and leaps late.
+    """
+    knots_s, knots = [at_s[0]], [where[0]]
+    for begin, end, a, b in zip(at_s[:-1], at_s[1:], where[:-1], where[1:], strict=True):
+        leap_s = rng.uniform(0.05, 0.3)
+        if end - begin > leap_s and rng.random() < 0.6:
+            knots_s.append(end - leap_s)
+            knots.append(a)
+        knots_s.append(end)
+        knots.append(b)
+    step = max(1, round(rng.uniform(0.03, 0.12) / max(times_s[1] - times_s[0], 1e-3)))
+    kernel = np.hanning(2 * step + 1)[1:-1] if step > 1 else np.ones(1)
+    smooth = [
+        np.convolve(np.pad(np.interp(times_s, knots_s, column), len(kernel) // 2, mode="edge"),
+                    kernel / kernel.sum(), mode="valid")
+        for column in np.stack(knots, axis=1)
+    ]  # fmt: skip
+    return np.stack(smooth, axis=1)

@@ -64,3 +64,15 @@ def test_after_a_restart_nothing_is_left_of_what_was() -> None:
     clock.observe(10, START_NS + 7_000_000)
     assert clock.host_ns(10) == START_NS + 7_000_000
     assert clock.away_ns(10, START_NS + 9_000_000) == 2_000_000
+
+
+@pytest.mark.parametrize("ppm", [0.0, 80.0])
+@pytest.mark.parametrize("rate_hz", [30_000.0, 44_100.5])
+def test_the_sample_of_a_moment_is_the_last_that_was_taken_before_it(
+    ppm: float, rate_hz: float
+) -> None:
+    clock = SampleClock(rate_hz)
+    _play(clock, ppm, 30)
+    for sample in (0, 299, 900_000, 12_345_678):
+        assert clock.sample_at(clock.host_ns(sample) + 2000) == sample
+        assert clock.sample_at(clock.host_ns(sample) - 2000) == sample - 1

@@ -17,6 +17,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.connectome.drawing import matrix_rows
 from stream.node import Context, StreamSpec
 from stream.nodes.console import Console, ConsoleSettings, Screen
 from stream.nodes.heat import fold, heat_strip, sparkline
@@ -165,6 +166,23 @@ def test_without_a_terminal_it_writes_plain_lines_two_seconds_apart(open_console
         output.getvalue(),
     )
     assert node.due_ns() - before >= 2_000_000_000
+
+
+def test_a_graph_is_drawn_as_a_matrix_with_its_age_and_change(open_console):
+    names = tuple(f"u{i}" for i in range(40))
+    spec = StreamSpec("graph", (40, 40, 3), "float32", names, "", 0.1)
+    node = open_console(terminal(), graphs=spec)
+    data = np.zeros((40, 40, 3), np.float32)
+    data[0, 5] = data[39, 20] = (1, -0.5, 1e-6)
+    shown = packet("graph", data)
+    shown.meta = {"change": 2.34, "age_s": 10.0}
+    node.process("graphs", shown)
+    list(node.tick())
+    text = draw(node)
+    assert "graphs: 40 units, 2 edges, change 2.3, 10.0 s old" in text
+    assert sum(line.startswith("▀" * 80) for line in text.splitlines()) == 8
+    rows = matrix_rows(shown, 16)
+    assert [(i, j) for i, j in np.argwhere(rows)] == [(0, 5), (15, 20)]
 
 
 def test_streams_that_are_silent_are_said_to_be(open_console):

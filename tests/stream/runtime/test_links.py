@@ -263,3 +263,13 @@ def test_a_strangers_bytes_on_the_way_back_are_refused(message: bytes) -> None:
         assert not sender.connected
         sender.abandon()
         sender.close()
+
+
+def test_a_queue_gives_room_back_in_batches_that_wake_the_sender_seldom(connect: Any) -> None:
+    sender, receiver, _ = connect("queue", 64)
+    for seq in range(16):
+        assert not sender.back.poll(0)
+        send(sender, seq)
+        until(lambda: take(receiver) is not None, receiver.socket)
+    until(lambda: sender.back.poll(0), sender.back)
+    assert sender.dropped == receiver.dropped == 0

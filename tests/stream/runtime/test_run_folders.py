@@ -1,12 +1,20 @@
 """Old folders of runs go, unless they hold more than logs or are in use."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stream.plan import Plan
-from stream.runtime.run_folders import KEPT, run_folder
+from stream.runtime.run_folders import (
+    KEPT,
+    Announcement,
+    announced,
+    read_announcement,
+    run_folder,
+    running,
+)
 from stream.runtime.supervisor import run_plan
 
 
@@ -68,3 +76,25 @@ def test_a_run_holds_its_folder_and_removes_old_ones(
     assert Path(report.run_dir).parent == runs
     assert (Path(report.run_dir) / "src.log").exists()
     assert not first.exists()
+
+
+def test_runs_that_go_on_are_found_and_a_killed_one_is_not_and_can_be_removed(runs: Path) -> None:
+    killed = old(runs, 0, "saved.log")
+    with run_folder("p") as going, announced(going, "p", "ipc://somewhere"):
+        (killed / "running.json").write_bytes((going / "running.json").read_bytes())
+        assert running() == {going: Announcement("p", os.getpid(), "ipc://somewhere")}
+        assert read_announcement(killed) is None
+    assert running() == {}
+    assert list(going.iterdir()) == []
+    for i in range(1, KEPT + 1):
+        old(runs, i)
+    with run_folder("p"):
+        assert not killed.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"pipeline": 1}', "[]", "\x00"])
+def test_what_is_no_announcement_is_no_run(runs: Path, text: str) -> None:
+    with run_folder("p") as folder:
+        (folder / "running.json").write_text(text)
+        assert read_announcement(folder) is None
+        assert running() == {}

@@ -1,0 +1,1 @@
+"""Graphs of units offline: simulations with known graphs, scores, stability, interventions."""

@@ -1,0 +1,1 @@
+"""Live functional connectivity: running statistics, estimators of graphs, the node `connectome`."""

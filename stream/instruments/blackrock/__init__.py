@@ -1,0 +1,1 @@
+"""Blackrock's neural signal processors (Cerebus, Gemini), by their UDP packets."""

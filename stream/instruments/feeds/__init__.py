@@ -1,0 +1,1 @@
+"""Data from rigs made at home, and from other runs: UDP, ZeroMQ, WebSocket."""

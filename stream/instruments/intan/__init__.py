@@ -1,0 +1,1 @@
+"""Intan controllers, by the TCP sockets of their RHX software."""

@@ -1,0 +1,1 @@
+"""Sources for the Open Ephys GUI: its ZMQ Interface and its Event Broadcaster."""

@@ -1,0 +1,1 @@
+"""The page on which somebody watches a run in a browser, and metrics for Prometheus."""
