@@ -22,6 +22,8 @@ import pytest
 from piano_doubles import HEIGHT, WIDTH, Camera, Keyboard, grid, midi, played
 from vision_doubles import MjpegCamera
 
+from stream.commands.collect import collect as collect_command
+from stream.errors import ConfigError
 from stream.music.collect.collection import load_collection, read_raw, write_grid
 
 COMMAND = """
@@ -321,17 +323,20 @@ def test_a_picture_without_a_keyboard_is_refused_before_anything_is_recorded(
     assert not (tmp_path / "set").exists()
 
 
-def test_options_that_do_not_go_together_are_refused(collect, tmp_path):
-    processes = [
-        collect(tmp_path / "set", *arguments)
-        for arguments in (
-            [], ["--midi", "x"], ["--camera", "0", "--video", "x.mp4"], ["--video", "x.mp4"],
-            ["--finish", "--for", "1 s"],
-        )
-    ]  # fmt: skip
-    unfinished = collect(tmp_path, "--finish")
-    for process in processes:
-        output = process.communicate(timeout=60)[0]
-        assert process.returncode == 2, output
-        assert "give one of the three" in output
-    assert "is no set that `innervate collect` began" in unfinished.communicate(timeout=60)[0]
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"midi": "x"}, {"camera": "0", "video": Path("x.mp4")}, {"video": Path("x.mp4")},
+        {"finish": True, "duration": "1 s"},
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(tmp_path, options):
+    with pytest.raises(ConfigError, match="give one of the three"):
+        collect_command(tmp_path / "set", **options)
+
+
+def test_what_was_never_begun_cannot_be_finished(collect, tmp_path):
+    process = collect(tmp_path, "--finish")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2, output
+    assert "is no set that `innervate collect` began" in output
