@@ -39,7 +39,8 @@ def run(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Length of each run.")] = 600.0,
     realtime: Annotated[
-        bool, typer.Option(help="Ask for real-time priority of all but the finder.")
+        bool,
+        typer.Option(help="Ask for real-time priority of all, sound server too, but the finder."),
     ] = False,
     latency_ms: Annotated[
         list[float] | None,
@@ -85,7 +86,7 @@ def _measure(
     times = folder / "times.npy"
     path = folder / "frame-to-sound.yaml"
     path.write_text(yaml.safe_dump(pipeline(clip, times, realtime, latency_ms), sort_keys=False))
-    with play_into(folder) as capture:
+    with play_into(folder, realtime) as capture:
         report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=folder / "run")
         time.sleep(2 * _SILENT_AT_END_S)
         samples, read_ns = capture.close()

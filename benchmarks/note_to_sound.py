@@ -41,7 +41,7 @@ def run(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Length of the run.")] = 600.0,
     realtime: Annotated[
-        bool, typer.Option(help="Ask for real-time priority of the synthesiser.")
+        bool, typer.Option(help="Ask for real-time priority of synthesiser and sound server.")
     ] = False,
     soundfont: Annotated[
         Path | None, typer.Option(help="By default that of the node 'synth'.")
@@ -96,7 +96,7 @@ def _measure(
         pipeline["realtime"] = ["notes", "sound"]
     path = folder / "note-to-sound.yaml"
     path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    with play_into(folder) as capture:
+    with play_into(folder, realtime) as capture:
         report = run_plan(load_pipeline(path), duration_s=seconds + 60, run_dir=folder / "run")
         samples, read_ns = capture.close()
     if report.exit:
