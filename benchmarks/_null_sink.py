@@ -7,14 +7,19 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.errors import ConfigError
+
 RATE_HZ = 48_000
 SINK = "silent"
 _PATIENCE_S = 20.0
+_PRIORITY = 10
 
 
 class NullSink:
@@ -59,6 +64,12 @@ class NullSink:
         )
         return done.stdout
 
+    @property
+    def pid(self) -> int:
+        """The process of the daemon."""
+        assert self.pulseaudio is not None
+        return self.pulseaudio.pid
+
     def kill(self) -> None:
         """End the daemon at once."""
         if self.pulseaudio is not None:
@@ -90,6 +101,11 @@ class Capture:
             time.sleep(0.01)
 
     @property
+    def pid(self) -> int:
+        """The process that reads."""
+        return self._parec.pid
+
+    @property
     def loudness(self) -> float:
         """How loud the newest piece was, 0 to 1."""
         return self._loudest / 32768
@@ -119,3 +135,42 @@ class Capture:
             self._loudest = int(np.abs(np.frombuffer(data, np.int16).astype(np.int32)).max())
             self._pieces.append(data)
             self._stamps.append((now_ns, total))
+
+
+@contextmanager
+def play_into(folder: Path, realtime: bool) -> Iterator[Capture]:
+    """Start a null sink that runs of this process play into, and read what comes out of it.
+
+    With `realtime`, server and reader go before ordinary programs too: a sound card does.
+
+    Raises
+    ------
+    ConfigError
+        They may not.
+    """
+    sink = NullSink(folder)
+    # The processes of a run inherit it.
+    before = os.environ.get("PULSE_SERVER")
+    os.environ["PULSE_SERVER"] = sink.environment["PULSE_SERVER"]
+    try:
+        capture = Capture(sink)
+        if realtime:
+            _claim_real_time(sink.pid, capture.pid)
+        yield capture
+    finally:
+        sink.kill()
+        if before is None:
+            del os.environ["PULSE_SERVER"]
+        else:
+            os.environ["PULSE_SERVER"] = before
+
+
+def _claim_real_time(*pids: int) -> None:
+    try:
+        for pid in pids:
+            os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(_PRIORITY))
+    except PermissionError:
+        raise ConfigError(
+            "a sound server may not have real-time priority here; leave '--realtime' away, or see"
+            " `innervate doctor`."
+        ) from None

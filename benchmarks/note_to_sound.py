@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from benchmarks._notes import FRAMES, RATE_HZ, TAIL
 from benchmarks._null_sink import RATE_HZ as SOUND_HZ
-from benchmarks._null_sink import Capture, NullSink
+from benchmarks._null_sink import NullSink, play_into
 from stream.errors import ConfigError, InnervateError
 from stream.music.notes import note_on
 from stream.music.sound.instruments import default_soundfont
@@ -42,7 +41,7 @@ def run(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Length of the run.")] = 600.0,
     realtime: Annotated[
-        bool, typer.Option(help="Ask for real-time priority of the synthesiser.")
+        bool, typer.Option(help="Ask for real-time priority of synthesiser and sound server.")
     ] = False,
     soundfont: Annotated[
         Path | None, typer.Option(help="By default that of the node 'synth'.")
@@ -97,20 +96,9 @@ def _measure(
         pipeline["realtime"] = ["notes", "sound"]
     path = folder / "note-to-sound.yaml"
     path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    sink = NullSink(folder)
-    # The processes of the run inherit it.
-    before = os.environ.get("PULSE_SERVER")
-    os.environ["PULSE_SERVER"] = sink.environment["PULSE_SERVER"]
-    try:
-        capture = Capture(sink)
+    with play_into(folder, realtime) as capture:
         report = run_plan(load_pipeline(path), duration_s=seconds + 60, run_dir=folder / "run")
         samples, read_ns = capture.close()
-    finally:
-        sink.kill()
-        if before is None:
-            del os.environ["PULSE_SERVER"]
-        else:
-            os.environ["PULSE_SERVER"] = before
     if report.exit:
         raise InnervateError(report.message)
     played_ns = np.load(folder / "times.npy")
@@ -124,7 +112,8 @@ def _measure(
             for name, q in (("p50", 50), ("p99", 99), ("max", 100))
             if len(delays_ms)
         },
-        "underruns": told["underruns"], "stuck": told.get("released_at_end", 0),
+        "underruns": told["underruns"], "underruns_at_ends": told.get("underruns_at_ends", 0),
+        "stuck": told.get("released_at_end", 0),
         "unsilenced": unsilenced, "link_p50_ms": link["p50_us"] / 1000,
         "link_p99_ms": link["p99_us"] / 1000,
         "cpu_share": round(report.nodes["sound"]["cpu_s"] / report.duration_s, 3),

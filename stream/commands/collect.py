@@ -79,7 +79,7 @@ def collect(
             grid = collecting.find_grid(collecting.look(device))
         collecting.begin(out, grid, collecting.camera_source(device, port))
         console.print(
-            f"Recording from {escape(port)}. Begin with half a minute of single notes all over the"
+            f"Recording from {escape(port)}. Play what you like, at least some notes all over the"
             " keyboard: from them the lag of the camera is found. Ctrl-C ends.", soft_wrap=True,
         )  # fmt: skip
         gone = _record(console, out, plan, duration_s)

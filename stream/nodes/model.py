@@ -25,6 +25,9 @@ _WARM_UP_STEPS = 50
 _REHEARSAL_NS = 900_000
 _NON_NEGATIVE = frozenset({"counts", "rates"})
 
+_BELIEVED = frozenset({"probabilities", "keys"})
+"""Kinds of output that the threshold of a contract is about."""
+
 
 class ModelSettings(NodeSettings):
     """Settings of the `model` node."""
@@ -238,7 +241,7 @@ class Model(Node[ModelSettings]):
 
 def _threshold(contract: Contract, output: Port) -> dict[str, float]:
     """Return what the stream of an output says of the probability from which to believe it."""
-    if contract.threshold is None or output.kind != "probabilities":
+    if contract.threshold is None or output.kind not in _BELIEVED:
         return {}
     return {"threshold": contract.threshold}
 

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from stream.errors import ConfigError, RecordingError, RunError
 from stream.files import check_there, file_sha256
-from stream.music.collect.alignment import FILES_S, LIVE_S, Lag, estimate_lag, key_motion
+from stream.music.collect.alignment import (
+    FILES_S,
+    LIVE_S,
+    Lag,
+    estimate_lag,
+    seen_onsets,
+    strips_of,
+)
 from stream.music.collect.collection import (
     CARD,
     EVENTS,
@@ -210,35 +217,41 @@ def finish(folder: Path, show: Callable[[int, int], None]) -> dict[str, Any]:
     ------
     RecordingError
         There is no recording there, or its lag cannot be told.
+    ModelError
+        The network that looks for what is played cannot be loaded.
     MissingExtraError
-        OpenCV, scipy or mido are not installed.
+        OpenCV or mido are not installed.
     """
     source = _read_source(folder)
     raw, grid = read_raw(folder), load_grid(folder / GRID)
     videos = sorted(folder.glob("video.*"))
     if len(videos) != 1:
         raise RecordingError(f"{folder} has {len(videos)} files video.*, one is needed.")
-    there = len(raw.frames_ns)
+    there, read = len(raw.frames_ns), 0
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Iterator[tuple[int, Frame]]:
+        nonlocal read
         # A recording that was killed may have times of frames that the video does not have.
-        for number, (_, frame) in enumerate(itertools.islice(VideoFile(videos[0]).frames(), there)):
-            if number % _EVERY == 0:
-                show(number, there)
-            yield frame
+        for time_ns, (_, frame) in zip(
+            raw.frames_ns.tolist(), VideoFile(videos[0]).frames(), strict=False
+        ):
+            if read % _EVERY == 0:
+                show(read, there)
+            read += 1
+            yield time_ns, frame
 
-    motion = key_motion(frames(), grid)
-    raw = replace(raw, frames_ns=raw.frames_ns[: len(motion)])
+    onsets = seen_onsets(strips_of(frames(), grid))
+    raw = replace(raw, frames_ns=raw.frames_ns[:read])
     notes = raw.notes()
-    lag = estimate_lag(raw.frames_ns, motion, notes, LIVE_S if "camera" in source else FILES_S)
+    lag = estimate_lag(raw.frames_ns, onsets, notes, LIVE_S if "camera" in source else FILES_S)
     span_s = float(raw.frames_ns[-1] - raw.frames_ns[0]) / 1e9
     card = {
         **source,
         "video": videos[0].name,
-        "frames": len(motion),
-        "frames_without_picture": there - len(motion),
+        "frames": read,
+        "frames_without_picture": there - read,
         "duration_s": round(span_s, 3),
-        "rate_hz": round((len(motion) - 1) / span_s, 3),
+        "rate_hz": round((read - 1) / span_s, 3),
         "notes": len(notes),
         "keys_in_view": int(keys_in_view(grid).sum()),
         "lag": _plain(lag),
@@ -348,6 +361,6 @@ def _plain(lag: Lag) -> dict[str, Any]:
     return {
         "seconds": round(lag.seconds, 4),
         "uncertainty_s": round(lag.uncertainty_s, 4),
-        "travel_s": lag.travel_s,
+        "seen": lag.seen,
         "notes": lag.notes,
     }

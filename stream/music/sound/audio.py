@@ -124,8 +124,10 @@ class Speaker:
 
     Attributes
     ----------
-    underruns
-        How often the card had to play before there was something.
+    in_run
+        Whether a run is on. While one starts or closes it has no real-time priority.
+    underruns, underruns_at_ends
+        How often the card had to play before there was something, in the run and else.
     outages, away_s
         How often it went away, and for how long in all.
     latency_s
@@ -135,7 +137,9 @@ class Speaker:
     """
 
     def __init__(self, wanted: Wanted, player: Player) -> None:
+        self.in_run = False
         self.underruns = 0
+        self.underruns_at_ends = 0
         self.outages = 0
         self.away_s = 0.0
         self.latency_s = 0.0
@@ -249,7 +253,8 @@ class Speaker:
     def _callback(self, out: NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
         self._callbacks += 1
         if status.output_underflow:
-            self.underruns += 1
+            self.underruns += self.in_run
+            self.underruns_at_ends += not self.in_run
         ahead_s = times.outputBufferDacTime - times.currentTime
         if not 0 < ahead_s < 1:
             ahead_s = self.latency_s

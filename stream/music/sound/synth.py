@@ -58,7 +58,7 @@ class SynthSettings(NodeSettings):
     )
     block: int = Field(128, ge=16, le=8192, description="frames that the sound card asks for")
     latency: Seconds = Field(
-        0.008, ge=0, le=1, description="what the sound card keeps in store against interruptions"
+        0.01, ge=0, le=1, description="what the sound card keeps in store against interruptions"
     )
 
 
@@ -141,6 +141,8 @@ class SynthNode(Node[SynthSettings]):
         messages = messages_of(packet, self.context.counters)
         if messages is None:
             return ()
+        if self._speaker is not None:
+            self._speaker.in_run = True
         if self._player is not None:
             # The sound card first: what it plays is late by all that is done before.
             for message in messages:
@@ -186,6 +188,7 @@ class SynthNode(Node[SynthSettings]):
             self._note_samples()
         if (player := getattr(self, "_player", None)) is not None:
             if self._speaker is not None:
+                self._speaker.in_run = False
                 if not self._speaker.trouble:
                     _wait(lambda: not player.waits, self.settings.delay or 0.1)
                     if held := player.synth.held:
@@ -249,6 +252,7 @@ class SynthNode(Node[SynthSettings]):
         note("silences", player.silences)
         note("sound_card_latency_ms", round(speaker.latency_s * 1e3, 2))
         rare: dict[str, Any] = {
+            "underruns_at_ends": speaker.underruns_at_ends,
             "outages": speaker.outages,
             "away_s": round(speaker.away_s, 3),
             "not_played": self._not_played,

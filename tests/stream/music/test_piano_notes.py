@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from stream.errors import ConfigError
+from stream.model_file import read_model
+from stream.music.collect.alignment import NETWORK
 from stream.music.keyboard import KEY_NAMES
 from stream.music.notes import NOTE_ON, are_events
 from stream.music.piano.note_tracking import NoteTracker
 from stream.music.piano.piano_notes import PianoNotes, PianoNotesSettings
+from stream.music.piano.rectify import strip_spec
 from stream.node import Context, StreamSpec
+from stream.nodes.model import Model, ModelSettings
 from stream.packet import Packet
 
 FRAME_NS = 33_333_333
@@ -130,3 +134,11 @@ def test_only_keys_of_a_piano_become_notes() -> None:
         PianoNotes(PianoNotesSettings()).outputs(
             {"rates": StreamSpec("rates", (20,), "float32", ("a",) * 20)}
         )
+
+
+def test_notes_begin_by_the_threshold_of_the_shipped_network(tmp_path) -> None:
+    model = Model(ModelSettings(file=NETWORK, device="cpu"))
+    keys = model.outputs({"strips": strip_spec(1 / 30)})[""]
+    notes = PianoNotes(PianoNotesSettings())
+    notes.open(Context("notes", {"keys": keys}, tmp_path))
+    assert notes.context.counters.notes["begin"] == read_model(NETWORK)[1].threshold

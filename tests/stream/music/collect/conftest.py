@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
+from piano_doubles import Keyboard
 
 HERE = Path(__file__).parent
 # The camera double is beside the tests of vision.
@@ -29,23 +30,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def collect_jack(
-    monkeypatch: pytest.MonkeyPatch,
-    do_without: Callable[[str], NoReturn],
-    wait_for: Callable[..., None],
+    do_without: Callable[[str], NoReturn], wait_for: Callable[..., None]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a JACK server of its own, for this process and those that it starts."""
+    with _serve("tests", do_without, wait_for) as server:
+        yield server
+
+
+@pytest.fixture
+def mortal_jack(
+    do_without: Callable[[str], NoReturn], wait_for: Callable[..., None]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a JACK server that the test may end."""
+    with _serve("mortal", do_without, wait_for) as server:
+        yield server
+
+
+@contextmanager
+def _serve(
+    what: str, do_without: Callable[[str], NoReturn], wait_for: Callable[..., None]
+) -> Iterator[subprocess.Popen[bytes]]:
     import rtmidi
 
     if not shutil.which("jackd"):
         do_without("needs jackd: apt-get install jackd2")
-    name = f"collect-{os.getpid()}"
-    monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
-    server = subprocess.Popen(
-        ["jackd", "-n", name, "-r", "-d", "dummy", "-r", "48000", "-p", "128"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    name = f"collect-{what}-{os.getpid()}"
 
     def answers() -> bool:
         try:
@@ -54,8 +65,14 @@ def collect_jack(
             return False
         return True
 
-    wait_for(answers, server)
-    yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JACK_DEFAULT_SERVER", name)
+        server = subprocess.Popen(
+            ["jackd", "-n", name, "-r", "-d", "dummy", "-r", "48000", "-p", "128"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_for(answers, server)
+        yield server
     server.terminate()
     server.wait()
     # Clients that outlive their server leave files behind.
@@ -63,35 +80,10 @@ def collect_jack(
         path.unlink()
 
 
-class Keyboard:
-    """A MIDI keyboard as a program sees it. `name` is what it is called by."""
-
-    def __init__(self, name: str) -> None:
-        import rtmidi
-
-        self.name = f"{name}:keys"
-        self._midi = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name=name)
-        self._midi.open_virtual_port("keys")
-
-    def send(self, message: tuple[int, ...]) -> None:
-        self._midi.send_message(list(message))
-
-    def forget(self) -> None:
-        """Leave it as it is: after the death of its JACK server it cannot be closed."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
-        self._midi = None
-
-    def unplug(self) -> None:
-        if self._midi is not None:
-            self._midi.close_port()
-            self._midi.delete()
-            self._midi = None
-
-
 @pytest.fixture
 def plug_in(collect_jack: object) -> Iterator[Callable[[str], Keyboard]]:
     """Plug in a keyboard of that name."""
-    keyboards: list[Any] = []
+    keyboards: list[Keyboard] = []
 
     def plug(name: str) -> Keyboard:
         keyboards.append(Keyboard(name))

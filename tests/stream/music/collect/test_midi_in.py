@@ -112,13 +112,13 @@ def test_which_keyboard_is_meant_must_be_clear(plug_in, run):
     assert np.dtype(spec.dtype) == np.uint8
 
 
-def test_a_midi_system_that_dies_is_noticed(plug_in, run, wait_for, collect_jack):
+def test_a_midi_system_that_dies_is_noticed(plug_in, run, wait_for, mortal_jack):
     piano = plug_in("Digital Piano")
     keys = run()
     piano.send(note_on(60, 90))
     wait_for(lambda: keys.has(1))
-    collect_jack.terminate()
-    collect_jack.wait()
+    mortal_jack.terminate()
+    mortal_jack.wait()
     piano.forget()
     wait_for(lambda: keys.has(2))
     assert keys.messages[1] == note_off(60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 import wave
 
 import mido
@@ -129,7 +130,7 @@ def test_when_the_synthesiser_is_killed_its_sound_stops(start, start_sink, liste
 
 
 def test_a_sender_that_is_alive_but_silent_does_not_hold_a_note(
-    start, start_sink, listen, wait_for
+    start, start_sink, listen, wait_for, part
 ):
     capture = listen(start_sink())
     process, report = start(
@@ -137,11 +138,17 @@ def test_a_sender_that_is_alive_but_silent_does_not_hold_a_note(
         sound={"use": "synth", "from": "notes", "silence": "300 ms"},
     )
     wait_for(lambda: capture.loudness > AUDIBLE, process)
+    # Meanwhile it is interrupted for longer than the sound card has something in store.
+    sound = part(process, "sound")
+    sound.suspend()
+    time.sleep(0.1)
+    sound.resume()
     wait_for(lambda: capture.loudness == 0, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     assert told(report, "sound")["silences"] == 1
+    assert told(report, "sound")["underruns"] >= 1
 
 
 @pytest.mark.parametrize("how", ["killed", pytest.param("unloaded", marks=pytest.mark.slow)])
