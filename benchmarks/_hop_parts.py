@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import zmq
 
+from benchmarks._pacing import wait_until
 from stream.node import Context, Node, NodeSettings, Source, StreamSpec
 from stream.packet import Packet
-from stream.runtime.clock import SPIN_NS, sharpen_timers
+from stream.runtime.clock import sharpen_timers
 
 
 class BeaconSettings(NodeSettings):
@@ -79,12 +80,7 @@ def send(address: str, nbytes: int, rate_hz: float, count: int) -> None:
         start_ns = time.monotonic_ns() + 50_000_000
         for number in range(count):
             due_ns = start_ns + round(number * 1e9 / rate_hz)
-            remaining_ns = due_ns - time.monotonic_ns() - SPIN_NS
-            if remaining_ns > 0:
-                # The rival is paced on absolute deadlines: it waits for the clock, for nobody.
-                time.sleep(remaining_ns / 1e9)
-            while time.monotonic_ns() < due_ns:
-                pass
+            wait_until(due_ns)
             _STAMP.pack_into(data, 0, time.monotonic_ns())
             socket.send(data)
 

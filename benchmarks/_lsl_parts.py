@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._pacing import wait_until
 from stream.node import Context, Node, NodeSettings, Source, StreamSpec
 from stream.packet import Packet
-from stream.runtime.clock import SPIN_NS, sharpen_timers
+from stream.runtime.clock import sharpen_timers
 
 _BITS = 20
 _MASK = (1 << _BITS) - 1
@@ -134,12 +135,7 @@ def send(name: str, channels: int, rate_hz: float) -> None:
     while True:
         number += 1
         due_ns = start_ns + round(number * 1e9 / rate_hz)
-        remaining_ns = due_ns - time.monotonic_ns() - SPIN_NS
-        if remaining_ns > 0:
-            # The rival is paced on absolute deadlines: it waits for the clock, for nobody.
-            time.sleep(remaining_ns / 1e9)
-        while time.monotonic_ns() < due_ns:
-            pass
+        wait_until(due_ns)
         stamp(row[0], time.monotonic_ns())
         outlet.push_chunk(row)
 
