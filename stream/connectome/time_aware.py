@@ -23,10 +23,8 @@ PRUNE = 0.1
 
 
 @dataclass(frozen=True)
-class StaticPC:
-    """PC on units at one time, a directed probabilistic graphical model: bins are independent.
-
-    Weight: rise of the column's unit with the row's, its other parents held.
+class _PC:
+    """What every form of PC is told.
 
     Parameters
     ----------
@@ -38,6 +36,13 @@ class StaticPC:
 
     alpha: float = 0.05
     alive: Callable[[], None] = idle
+
+
+class StaticPC(_PC):
+    """PC on units at one time, a directed probabilistic graphical model: bins are independent.
+
+    Weight: rise of the column's unit with the row's, its other parents held.
+    """
 
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the graph; an edge without a direction stands in both.
@@ -50,8 +55,7 @@ class StaticPC:
         return _estimate(statistics, self, 0, "now")
 
 
-@dataclass(frozen=True)
-class TimeAwarePC:
+class TimeAwarePC(_PC):
     """Time-Aware PC, for data that go on: as in the paper, with what stationarity allows.
 
     The neighbours of each unit now, among all units now and up to `delay` bins ago; edges point
@@ -59,17 +63,7 @@ class TimeAwarePC:
     on themselves. Edges between past variables are the same as later ones, and are not looked for
     again: their own past is out of sight. Weight: effect of setting a unit on another one, with
     those of its parents held that are as early or earlier, mean over delays.
-
-    Parameters
-    ----------
-    alpha
-        Level of each test, and rate of false discoveries among pairs.
-    alive
-        Called every few milliseconds while it works.
     """
-
-    alpha: float = 0.05
-    alive: Callable[[], None] = idle
 
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the rolled graph.
@@ -82,23 +76,12 @@ class TimeAwarePC:
         return _estimate(statistics, self, statistics.delay, "now")
 
 
-@dataclass(frozen=True)
-class NeuroPC:
+class NeuroPC(_PC):
     """PC on all units at all times of a row alike, then rolled: the earlier form of `TimeAwarePC`.
 
     It also takes the edges between past variables as it finds them, where common causes are out of
     sight, which brings false ones.
-
-    Parameters
-    ----------
-    alpha
-        Level of each test, and rate of false discoveries among pairs.
-    alive
-        Called every few milliseconds while it works.
     """
-
-    alpha: float = 0.05
-    alive: Callable[[], None] = idle
 
     def estimate(self, statistics: Statistics) -> Graph:
         """Return the rolled graph.
@@ -111,10 +94,7 @@ class NeuroPC:
         return _estimate(statistics, self, statistics.delay, "always")
 
 
-_Settings = StaticPC | TimeAwarePC | NeuroPC
-
-
-def _estimate(statistics: Statistics, settings: _Settings, delay: int, when: str) -> Graph:
+def _estimate(statistics: Statistics, settings: _PC, delay: int, when: str) -> Graph:
     units, left_out = statistics.usable()
     # The largest sets have 3 members.
     statistics.needs_rows(3, "PC")
