@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stream.errors import ConfigError, InnervateError
-from stream.instruments.lsl.library import LslClock, load_pylsl
+from stream.instruments.lsl.liblsl import LslClock, load_pylsl
 from stream.instruments.lsl.packing import OneByOne, Packing, SpikePacking, Told, WithRate
 from stream.instruments.lsl.reader import Pulled, Reader
 from stream.instruments.lsl.streams import Layout, Wanted, describe, find

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stream.errors import ConfigError
-from stream.instruments.lsl.library import LslClock, load_pylsl
+from stream.instruments.lsl.liblsl import LslClock, load_pylsl
 from stream.instruments.lsl.streams import introduce
 from stream.loop.freshness import Freshness, OutputSettings
 from stream.node import Context, Node, StreamSpec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from itertools import compress, pairwise
 from math import isfinite
 from typing import Any
@@ -58,7 +59,7 @@ class Told:
             _log.warning("%s %s", self._who, message)
 
 
-class Packing:
+class Packing(ABC):
     """Makes packets of the samples of one stream.
 
     Parameters
@@ -75,13 +76,14 @@ class Packing:
         self.gap = 0
         """Samples missing so far before the next packet."""
 
+    @abstractmethod
     def take(self, values: Values, stamps_ns: Stamps, pulled: Pulled) -> list[Packet]:
         """Return what samples lead to.
 
         `values` and `stamps_ns` (on `time.monotonic_ns`) are those of `pulled` with a time stamp.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self) -> None:
         """Leave in the counters what there is to say."""
 
@@ -202,6 +204,9 @@ class OneByOne(Packing):
             )  # fmt: skip
             self.gap = 0
         return packets
+
+    def tell(self) -> None:
+        """Say nothing: what comes at any time has no rate that it could miss."""
 
 
 class SpikePacking(Packing):

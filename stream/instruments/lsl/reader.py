@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream.errors import ConfigError
 from stream.instruments.arrivals import Arrivals
-from stream.instruments.lsl.library import LslClock
+from stream.instruments.lsl.liblsl import LslClock
 from stream.instruments.lsl.streams import (
     Layout,
     Wanted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -55,7 +56,7 @@ class ListenerSettings(NodeSettings):
 S = TypeVar("S", bound="ListenerSettings")
 
 
-class Listener(Source[S]):
+class Listener(Source[S], ABC):
     """Reads messages as they come, and knows when none do.
 
     A subclass has a setting `port`, and says in `take` what to do with a message.
@@ -116,9 +117,9 @@ class Listener(Source[S]):
         self._timer_ns = now_ns + (_BY_CLOCK_NS if self._by_clock else _WATCH_NS)
         return self.look_after(now_ns)
 
+    @abstractmethod
     def take(self, frames: list[bytes], arrived_ns: int) -> list[Packet]:
         """Take in a message and return the packets that it leads to."""
-        raise NotImplementedError
 
     def look_after(self, now_ns: int) -> list[Packet]:
         """Notice silence, tell what is known, and return what only time completes."""

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from stream.errors import MissingExtraError
-from stream.instruments.lsl.library import LslClock, load_pylsl
+from stream.instruments.lsl.liblsl import LslClock, load_pylsl
 
 
 def test_times_of_lsl_on_this_host_are_mapped_exactly() -> None:
