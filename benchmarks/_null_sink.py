@@ -55,6 +55,7 @@ class NullSink:
         while not (self.socket.exists() and SINK in self.control("list", "short", "sinks")):
             if self.pulseaudio.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("PulseAudio does not start")
+            # The daemon tells nobody when it is up: it can only be asked.
             time.sleep(0.05)
 
     def control(self, *arguments: str) -> str:

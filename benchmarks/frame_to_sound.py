@@ -88,6 +88,7 @@ def _measure(
     path.write_text(yaml.safe_dump(pipeline(clip, times, realtime, latency_ms), sort_keys=False))
     with play_into(folder, realtime) as capture:
         report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=folder / "run")
+        # What is measured here is that this stretch stays silent.
         time.sleep(2 * _SILENT_AT_END_S)
         samples, read_ns = capture.close()
     if report.exit:

@@ -168,7 +168,10 @@ class _Double:
         self._process.communicate()
 
     def lose(self, seconds: float, outages: int, away: float) -> None:
-        """After the undisturbed part, be away so often."""
+        """After the undisturbed part, be away so often.
+
+        The durations are the experiment: nothing is waited for.
+        """
         time.sleep(seconds)
         for _ in range(outages):
             self.kill()
@@ -225,6 +228,7 @@ def _read_began(file: Path, found: list[int]) -> None:
     while not found:
         if file.is_file() and (text := file.read_text()):
             found.append(int(text))
+        # A file of another process wakes nobody.
         time.sleep(0.01)
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.errors import InnervateError
-from stream.instruments.lsl.library import load_pylsl
+from stream.instruments.lsl.liblsl import load_pylsl
 from stream.pipeline import load_pipeline
 from stream.runtime.report import Report, machine
 from stream.runtime.supervisor import run_plan
@@ -157,6 +157,7 @@ class _Bench:
         with self._run("plug", nodes):
             _until(lambda: len(_lines(file)) == 1)
             for number in range(outages):
+                # The second of undisturbed play before each outage.
                 time.sleep(1.0)
                 sender.kill()
                 sender.wait()
