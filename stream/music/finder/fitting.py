@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.music.finder.plane import BLACKS_U, Doubles, Plane
+from stream.music.finder.plane import BLACKS_U, Doubles, Floats, Plane
 from stream.music.keyboard import BLACK_WIDTH_U
 from stream.vision.opencv import load_cv2
-
-Floats = NDArray[np.float32]
 
 # Samples along the keyboard for each white key.
 PER_WHITE = 16
