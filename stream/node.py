@@ -73,6 +73,14 @@ class Counters:
         """Leave a fact for the report under `key`; a later one replaces an earlier one."""
         self.notes[key] = value
 
+    def note_rare(self, **facts: Any) -> None:
+        """Leave facts that are only worth a word when there is something: not 0, empty or None."""
+        self.notes |= {k: v for k, v in facts.items() if v or k in self.notes}
+
+    def count(self, key: str, number: float = 1) -> None:
+        """Count what is no loss, such as outages, for the report."""
+        self.notes[key] = round(self.notes.get(key, 0) + number, 3)
+
 
 @dataclass
 class Context:

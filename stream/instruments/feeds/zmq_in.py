@@ -106,15 +106,11 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
         self._same_host = not leaves_host(s.address, "address")
         self.reader = ZmqReader(s.address, self.arrivals, s.stream, largest, self._keys())
         self.reader.connect()
-        self._begin()
+        self.begin()
         self.reader.start(connected=True)
 
-    def start(self, start_ns: int) -> None:
-        """Forget what came before."""
-        super().start(start_ns)
-        self._begin()
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know nothing of what came before."""
         self._clock = SampleClock(1e9)
         self._seq: int | None = None
         self._theirs: int | None = None
@@ -148,9 +144,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
     def _sent(self, packet: Packet, arrived_ns: int) -> list[Packet]:
         if self._seq is not None and packet.seq <= self._seq:
             # Numbers only rise, so this is another run, or another sender beside it.
-            self.context.counters.note(
-                "restarts", self.context.counters.notes.get("restarts", 0) + 1
-            )
+            self.context.counters.count("restarts")
             self._new()
         elif self._seq is not None and packet.seq > self._seq + 1:
             missing = packet.seq - self._seq - 1
