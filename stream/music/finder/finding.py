@@ -8,19 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.music.finder.fitting import (
+from stream.music.finder.bars import (
     DEPTHS,
     INNER,
     PER_WHITE,
     SUPPORTED,
-    Fit,
     Pyramid,
     blacks_between,
     ends_fit,
-    fit_seed,
     look,
-    refit,
 )
+from stream.music.finder.fitting import Fit, fit_seed, refit
 from stream.music.finder.layouts import (
     WHITE_NAMES,
     between_lines,
