@@ -17,7 +17,8 @@ from pydantic import Field
 from stream.errors import ConfigError, MissingExtraError
 from stream.node import CLOSED, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
-from stream.recording_log import LogWriter, misfit
+from stream.recording_log import misfit
+from stream.recording_log_writer import LogWriter
 from stream.recording_nwb import finish_log
 from stream.recording_survey import can_be_kept
 

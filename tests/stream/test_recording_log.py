@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from stream.errors import RecordingError
 from stream.node import StreamSpec
 from stream.packet import Packet
-from stream.recording_log import Logged, LogReader, LogWriter, is_being_written, misfit, read_log
+from stream.recording_log import Logged, LogReader, is_being_written, misfit, read_log
+from stream.recording_log_writer import LogWriter
 from stream.recording_nwb import finish_log
 
 SPEC = StreamSpec("rates", (4,), "float32", ("a", "b", "c", "d"), "Hz", 0.005, {"model": {"n": 1}})
