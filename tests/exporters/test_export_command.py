@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from innervate_command import innervate
 
 from exporters.commands.export import export
 from models.spikes.gru import GRU, GRUConfig
@@ -114,12 +112,7 @@ def test_a_folder_without_a_trained_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_mistakes_at_the_command_line_are_sentences(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "export", str(tmp_path), "--out",
-         str(tmp_path / "m.onnx"), "--quantise", "int2"],
-        capture_output=True, check=False, text=True, env=os.environ | {"COLUMNS": "200"},
-        timeout=100,
-    )  # fmt: skip
+    done = innervate("export", tmp_path, "--out", tmp_path / "m.onnx", "--quantise", "int2")
     assert done.returncode == 2
     assert "--quantise takes int8 or int4, found 'int2'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from innervate_command import starting
 from onnx import TensorProto, helper
 
 from stream.commands import main
@@ -75,26 +76,9 @@ def innervate(
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `innervate` in a process of its own, whose workers find the sources beside this."""
-    processes = []
-
-    def call(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from stream.commands import main; main()",
-             *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(tmp_path / "state")},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
-        )  # fmt: skip
-        processes.append(process)
-        return process
-
-    yield call
-    # Also when a test fails: workers end with their supervisor.
-    for process in processes:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
+    with starting(PYTHONPATH=path, XDG_STATE_HOME=str(tmp_path / "state")) as start_command:
+        yield start_command
 
 
 @pytest.fixture(autouse=True)

@@ -1,21 +1,9 @@
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-
-def innervate(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), *args],
-        capture_output=True,
-        check=False,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"} | env,
-        timeout=60,
-        cwd=cwd,
-    )
+from innervate_command import INNERVATE, innervate
 
 
 def test_help_names_every_command() -> None:
@@ -48,7 +36,7 @@ def test_a_mistake_in_a_pipeline_is_one_message_and_exit_code_2(tmp_path: Path) 
 def test_output_that_finds_no_room_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("innervate")), "schema"],
+            [INNERVATE, "schema"],
             stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=60,
         )  # fmt: skip
     assert done.returncode == 1
@@ -120,7 +108,7 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(tmp_path: Path) -> N
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "run", str(file)],
+        [INNERVATE, "run", str(file)],
         stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
     )  # fmt: skip
     os.close(writer)

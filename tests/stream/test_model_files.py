@@ -13,6 +13,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from innervate_command import innervate
 from onnx import TensorProto, helper, numpy_helper
 
 from stream import model_file
@@ -211,17 +212,9 @@ def test_damaged_files_are_refused_or_read_but_never_raise_anything_else(
             read_contract(tmp_path / "damaged.onnx")
 
 
-def inspect(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "inspect", *args],
-        capture_output=True, check=False, text=True, env=os.environ | {"COLUMNS": "160"},
-        timeout=60,
-    )  # fmt: skip
-
-
 def test_inspect_prints_the_card_and_writes_it_as_json(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx")
-    done = inspect(str(path), "--json", str(tmp_path / "card.json"))
+    done = innervate("inspect", str(path), "--json", str(tmp_path / "card.json"))
     assert done.returncode == 0, done.stderr
     for text in ("leaky", "2 unit", "20 ms", "1 updated in place", "CC0", "co-bps", "0.2500"):
         assert text in done.stdout
@@ -233,7 +226,7 @@ def test_inspect_prints_the_card_and_writes_it_as_json(tmp_path: Path) -> None:
 def test_inspect_explains_in_one_line_why_a_file_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("not a model")
-    done = inspect(str(path))
+    done = innervate("inspect", str(path))
     assert done.returncode == 1
     assert "m.onnx is no whole ONNX file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,14 +1,12 @@
 """The network, its training, the folder that it leaves, and its commands."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from innervate_command import innervate
 
 from exporters.commands.export import export
 from models.commands.evaluate_actions import evaluate
@@ -252,13 +250,6 @@ def test_missing_frames_of_a_straight_movement_change_no_label(others):
 
     assert rate_agreement(by_height, others.select(np.arange(4)), 1, 0.0) == 1.0
     assert rate_agreement(by_height, others.select(np.arange(4)), 3, 0.2) > 0.7
-
-
-def innervate(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), *args],
-        capture_output=True, text=True, check=False, timeout=110,
-    )  # fmt: skip
 
 
 def test_the_commands_lead_from_recordings_to_a_measured_model_file(folders, tmp_path):

@@ -1,12 +1,10 @@
 """What `innervate run` says beside the report."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from innervate_command import innervate
 
 from stream.commands.run import ClosingProgress
 
@@ -33,14 +31,8 @@ def test_a_recording_that_closes_at_once_says_nothing_and_is_noted_as_closed(
         "  cells: {use: spikes.simulate, population: lorenz, units: 4, duration: 0.2 s}\n"
         "  saved: {use: record, from: cells, file: s.nwb}\n"
     )
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("innervate")), "run", str(tmp_path / "p.yaml"),
-            "--report", str(tmp_path / "r.json"),
-        ],
-        capture_output=True, text=True, check=False, timeout=100,
-        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
-    )  # fmt: skip
+    report = tmp_path / "r.json"
+    done = innervate("run", tmp_path / "p.yaml", "--report", report, XDG_STATE_HOME=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     notes = json.loads((tmp_path / "r.json").read_text())["nodes"]["saved"]["notes"]
     assert notes["closed"] == 1.0

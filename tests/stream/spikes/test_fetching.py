@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from innervate_command import innervate
 
 from stream.errors import ConfigError
 from stream.spikes.fetching import (
@@ -236,11 +235,6 @@ def test_a_server_that_is_no_archive_is_refused(tmp_path):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match="mc_maze_large"):
         find_data_set("mc_maz")
-
-
-def innervate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stream.commands import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_command_fetches_verifies_and_lists(archive, tmp_path):

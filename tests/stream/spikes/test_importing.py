@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
+import innervate_command
 import numpy as np
 import pytest
 import scipy.io
@@ -370,11 +370,7 @@ def test_spike_times_that_cannot_be_are_refused(tmp_path):
 
 
 def innervate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stream.commands import main; main()", "import"]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
-        env={"COLUMNS": "200", "PATH": ""},
-    )  # fmt: skip
+    return innervate_command.innervate("import", *arguments)
 
 
 def test_the_command_imports_by_options_and_lists_variables(mat, tmp_path):
