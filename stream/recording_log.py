@@ -246,21 +246,6 @@ def watched(reader: LogReader, progress: Progress, start: float, share: float) -
         yield item
 
 
-def misfit(spec: StreamSpec, packet: Packet) -> str:
-    """Return in what a packet differs from what its stream should carry, "" when in nothing."""
-    data = packet.data
-    if packet.kind != spec.kind:
-        return "wrong_kind"
-    if data.dtype != spec.dtype:
-        return "wrong_dtype"
-    if data.shape != spec.shape and (
-        data.ndim != len(spec.shape)
-        or any(want not in (None, have) for want, have in zip(spec.shape, data.shape, strict=True))
-    ):
-        return "wrong_shape"
-    return ""
-
-
 def is_being_written(path: Path) -> bool:
     """Say whether a running recorder still writes this log."""
     with path.open("rb") as file:

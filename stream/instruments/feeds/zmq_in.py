@@ -135,7 +135,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
             _log.info("'%s' has ended", stream)
             self._new()
             return ()
-        if reason := self._wrong(packet):
+        if reason := self._spec.misfit(packet):
             found = f"{packet.kind} of {packet.data.shape} {packet.data.dtype}"
             self._refuse(reason, f"{found} came where the settings say otherwise")
             return ()
@@ -171,17 +171,6 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
         self._seq = self._theirs = None
         if not self._same_host:
             self._clock.restart()
-
-    def _wrong(self, packet: Packet) -> str:
-        spec, data = self._spec, packet.data
-        if packet.kind != spec.kind:
-            return "wrong_kind"
-        if data.dtype.name != spec.dtype:
-            return "wrong_dtype"
-        fits = data.ndim == len(spec.shape) and all(
-            wanted in (None, size) for wanted, size in zip(spec.shape, data.shape, strict=True)
-        )
-        return "" if fits else "wrong_shape"
 
     def _refuse(self, reason: str, message: str) -> None:
         if reason not in self.context.counters.dropped:
