@@ -15,7 +15,8 @@ def test_a_file_that_takes_long_to_close_says_now_and_then_how_far_it_is(
     progress = ClosingProgress(after_s=3, every_s=5)
     for second in range(14):
         closed = {} if second < 2 else {"closed": min(1.0, (second - 2) / 10)}
-        nodes = {"saved": {"notes": closed}, "bins": {"notes": {}}}
+        at_once = {"closed": 0.5 if second == 4 else 1.0}
+        nodes = {"saved": {"notes": closed}, "quick": {"notes": at_once}, "bins": {"notes": {}}}
         progress.show({"t_ns": second * 10**9, "nodes": nodes})
     assert capsys.readouterr().err.splitlines() == [
         "'saved' is closing its file: 30% done",
@@ -23,9 +24,7 @@ def test_a_file_that_takes_long_to_close_says_now_and_then_how_far_it_is(
     ]
 
 
-def test_a_recording_that_closes_at_once_says_nothing_and_is_noted_as_closed(
-    tmp_path: Path,
-) -> None:
+def test_a_recording_that_has_closed_its_file_is_noted_as_closed(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(
         "nodes:\n"
         "  cells: {use: spikes.simulate, population: lorenz, units: 4, duration: 0.2 s}\n"
@@ -33,7 +32,7 @@ def test_a_recording_that_closes_at_once_says_nothing_and_is_noted_as_closed(
     )
     report = tmp_path / "r.json"
     done = innervate("run", tmp_path / "p.yaml", "--report", report, XDG_STATE_HOME=str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
-    notes = json.loads((tmp_path / "r.json").read_text())["nodes"]["saved"]["notes"]
+    assert done.returncode == 0, done.stderr
+    notes = json.loads(report.read_text())["nodes"]["saved"]["notes"]
     assert notes["closed"] == 1.0
     assert (tmp_path / "s.nwb").exists()
