@@ -1,4 +1,4 @@
-"""The command `innervate` in processes of its own, as a user calls it."""
+"""The command `innervate`, as a user calls it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,32 @@ import yaml
 INNERVATE = str(Path(sys.executable).with_name("innervate"))
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with and said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.err + self.out
+
+    def refuses(self, *words: str) -> None:
+        """Check that it ended in one clear sentence with these words and no traceback."""
+        assert self.code in (1, 2), self.text
+        assert "Traceback" not in self.text, self.text
+        assert self.text.startswith("error: "), self.text
+        for word in words:
+            assert word in self.text, f"{word!r} is not in: {self.text}"
+
+
 def innervate(
     *arguments: object, cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, in lines of 200 characters; `env` changes the environment."""
+    """Run a command in a process of its own to its end; `env` changes the environment."""
     return subprocess.run(
         [INNERVATE, *map(str, arguments)], capture_output=True, text=True, check=False,
         timeout=110, cwd=cwd, env=os.environ | {"COLUMNS": "200"} | env,
