@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from innervate_command import innervate
 
 from exporters.commands.export import export
 from models.commands.evaluate_actions import evaluate
@@ -270,8 +269,8 @@ def test_the_commands_lead_from_recordings_to_a_measured_model_file(folders, tmp
         evaluate("sesar", data=ucla, background=utd, model=model, plots=tmp_path)
 
 
-def test_a_system_that_is_not_there_is_one_sentence():
-    done = innervate("train", "transformer")
-    assert done.returncode == 2
-    assert "there is no system 'transformer' to train" in done.stderr
-    assert "--background" in innervate("train", "sesar", "--help").stdout
+def test_a_system_that_is_not_there_is_one_sentence(innervate_here):
+    done = innervate_here("train", "transformer")
+    assert done.code == 2
+    assert "there is no system 'transformer' to train" in done.err
+    assert "--background" in innervate_here("train", "sesar", "--help").out

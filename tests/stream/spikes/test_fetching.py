@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from innervate_command import innervate
 
 from stream.errors import ConfigError
 from stream.spikes.fetching import (
@@ -237,21 +236,23 @@ def test_an_unknown_name_lists_the_known_ones():
         find_data_set("mc_maz")
 
 
-def test_the_command_fetches_verifies_and_lists(archive, tmp_path):
-    listed = innervate("fetch", "mc_maze", "--list", "--server", archive.url)
-    assert listed.returncode == 0, listed.stderr
-    assert "300,000" in listed.stdout
+def test_the_command_fetches_verifies_and_lists(innervate_here, archive, tmp_path):
+    listed = innervate_here("fetch", "mc_maze", "--list", "--server", archive.url)
+    assert listed.code == 0, listed.err
+    assert "300,000" in listed.out
     assert not list(tmp_path.iterdir())
-    done = innervate("fetch", "mc_maze", "--to", str(tmp_path), "--server", archive.url)
-    assert done.returncode == 0, done.stderr
-    assert "sha256 verified" in done.stdout
+    done = innervate_here("fetch", "mc_maze", "--to", str(tmp_path), "--server", archive.url)
+    assert done.code == 0, done.err
+    assert "sha256 verified" in done.out
     assert (tmp_path / "mc_maze" / PATH).read_bytes() == CONTENT
 
 
-def test_the_command_without_a_network_ends_with_one_message(archive, tmp_path: Path):
+def test_the_command_without_a_network_ends_with_one_message(
+    innervate_here, archive, tmp_path: Path
+):
     url = archive.url
     archive.server_close()
-    done = innervate("fetch", "mc_maze", "--to", str(tmp_path), "--server", url)
-    assert done.returncode == 1
-    assert "cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = innervate_here("fetch", "mc_maze", "--to", str(tmp_path), "--server", url)
+    assert done.code == 1
+    assert "cannot be reached" in done.err
+    assert "Traceback" not in done.err
