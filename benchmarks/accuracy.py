@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._results import JsonFile, Row, write_result
 from models.spikes import metrics
 from models.spikes.baselines.glm import fit_glm
 from models.spikes.baselines.kalman import fit_kalman
@@ -40,8 +39,6 @@ _LOOK_AHEAD_BINS = (0, 1, 2, 4, 8)
 COUPLED = "coupled"
 """In place of a recording: a simulated population with known couplings."""
 
-Row = dict[str, Any]
-
 
 def run(
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")],
@@ -53,9 +50,7 @@ def run(
     behaviour: Annotated[str, typer.Option(help="What is decoded, for `behaviour`.")] = "hand_vel",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network.")] = 1,
     updates: Annotated[int | None, typer.Option(help="Most optimiser steps.")] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write rows here, after each model.")
-    ] = None,
+    json_path: JsonFile = None,
 ) -> dict[str, Any]:
     """Train every model on the first 80 % of a recording and measure it on the rest.
 
@@ -68,11 +63,7 @@ def run(
     torch.set_num_threads(1)
     console = Console()
     rows: list[Row] = []
-    result = {
-        "name": f"accuracy {task}",
-        "conditions": {"seeds": seeds, "updates": updates, "cpus": os.cpu_count(), "threads": 1},
-        "rows": rows,
-    }
+    conditions = {"seeds": seeds, "updates": updates, "threads": 1}
     with console.status("") as status, tempfile.TemporaryDirectory() as made:
         for given in data:
             file = given if str(given) != COUPLED else _coupled(Path(made))
@@ -81,10 +72,9 @@ def run(
                 figures = " ".join(f"{k} {row[k]:.4f}" for k in _FIGURES if k in row)
                 console.print(f"{file.stem} {row['model']} {_which(row)}: {figures}")
                 status.update(f"{file.stem}, after {row['model']} {_which(row)}")
-                if json_path is not None:
-                    json_path.write_text(json.dumps(result, indent=1))
+                write_result(f"accuracy {task}", conditions, rows, json_path)
     _show(rows, console)
-    return result
+    return write_result(f"accuracy {task}", conditions, rows, json_path)
 
 
 def _which(row: Row) -> str:

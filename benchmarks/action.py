@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks._results import JsonFile, Row, write_result
 from exporters.sesar import export_sesar
 from models.sesar.dataset import (
     ACTIONS,
@@ -52,7 +51,6 @@ from stream.errors import ConfigError
 from stream.inference import StreamingSession
 
 TASKS = ("accuracy", "people", "labels", "published", "utd-mhad", "cost")
-Row = dict[str, Any]
 _FOLDS = ((1, 3, 8), (2, 5, 9), (4, 6, 7, 10))
 """People of NW-UCLA that are held out together."""
 _WITHOUT_LABELS = 1000
@@ -72,9 +70,7 @@ def run(
         typer.Option(help="Folder of a training that `accuracy` measures."),
     ] = None,
     hidden: Annotated[int, typer.Option(help="Units a direction, for `published`.")] = 256,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write rows here, after each.")
-    ] = None,
+    json_path: JsonFile = None,
 ) -> dict[str, Any]:
     """Learn from views 1 and 2 of NW-UCLA, measure on view 3.
 
@@ -98,18 +94,14 @@ def run(
         recipe = replace(recipe, pretraining=replace(recipe.pretraining, updates=pretraining))
     ucla, utd = load_ucla(data), load_utd(background)
     console = Console()
-    rows: list[Row] = []
-    result = {
-        "name": f"action {task}",
-        "conditions": {
-            "seeds": seeds, "updates": recipe.training.updates, "cpus": os.cpu_count(),
-            "pretraining": recipe.pretraining.updates, "threads": 1,
-            "split": "UTD-MHAD: odd subjects to learn from, even ones to test on"
-            if task == "utd-mhad"
-            else "NW-UCLA cross-view: views 1, 2 to learn from, view 3 to test on",
-        },
-        "rows": rows,
+    conditions = {
+        "seeds": seeds, "updates": recipe.training.updates, "threads": 1,
+        "pretraining": recipe.pretraining.updates,
+        "split": "UTD-MHAD: odd subjects to learn from, even ones to test on"
+        if task == "utd-mhad"
+        else "NW-UCLA cross-view: views 1, 2 to learn from, view 3 to test on",
     }  # fmt: skip
+    rows: list[Row] = []
     made = {
         "accuracy": lambda: _accuracy(ucla, utd, recipe, trained),
         "people": lambda: _people(ucla, utd, recipe),
@@ -121,10 +113,9 @@ def run(
     for row in made:
         rows.append(row)
         console.print(_text(row))
-        if json_path is not None:
-            json_path.write_text(json.dumps(result, indent=1))
+        write_result(f"action {task}", conditions, rows, json_path)
     _show(rows, console)
-    return result
+    return write_result(f"action {task}", conditions, rows, json_path)
 
 
 def _accuracy(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy import signal
 
 from benchmarks._extracellular import RATE_HZ
 from benchmarks._one_core import bind_to_one_core
-from stream.runtime.report import machine
+from benchmarks._results import JsonFile, show, write_result
 from stream.spikes.bandpass import BandPass
 
 Samples = NDArray[np.float32]
@@ -28,7 +25,7 @@ TAPS = 256
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     channels: Annotated[int, typer.Option(help="Channels.")] = 384,
     rounds: Annotated[int, typer.Option(help="Rounds; in each, every way has its turn.")] = 5,
 ) -> dict[str, Any]:
@@ -74,15 +71,9 @@ def run(
         }
         for way, block in ways
     ]  # fmt: skip
-    conditions = {"rate_hz": RATE_HZ, "channels": channels, "rounds": rounds, **machine()}
-    result = {"name": "band-pass", "conditions": conditions, "rows": rows_out}
-    table = Table(*rows_out[0], box=None)
-    for row in rows_out:
-        table.add_row(*(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console(width=120).print(table)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    conditions = {"rate_hz": RATE_HZ, "channels": channels, "rounds": rounds}
+    show(rows_out, Console(width=120))
+    return write_result("band-pass", conditions, rows_out, json_path)
 
 
 def _sosfilt(sections: NDArray[np.float64], channels: int) -> Way:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,12 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from benchmarks._results import JsonFile, show, write_result
 from models.audeo.dataset import held_out_clips, load_clip, whole_strips
 from stream.errors import RecordingError
 from stream.music.collect.alignment import FILES_S, LIVE_S, Lag, estimate_lag, seen_onsets
 from stream.music.heard import Heard
-from stream.runtime.report import machine
 from stream.units import to_ns
 
 CLIPS = {"unseen": 24, "seen": 12}
@@ -45,7 +43,7 @@ def run(
     rendered: Annotated[
         Path, typer.Argument(help="Folder of rendered clips, as of `evaluate audeo --rendered`.")
     ],
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
 ) -> dict[str, Any]:
     """Shift what was played in rendered clips by known lags, and find these again.
@@ -62,19 +60,9 @@ def run(
         for largest_s, what in itertools.product(LAGS_S, ("", ", half seen"))
     ]
     rows += [_others(clips, largest_s) for largest_s in LAGS_S]
-    table = Table(title="the lag of rendered cameras, found", box=None)
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), justify="left" if key == "what" else "right")
-    for row in rows:
-        table.add_row(*(str(row.get(key, "-")) for key in rows[0]))
-    console.print(table)
-    conditions = {
-        "clips": len(clips), "notes": sum(len(clip.notes) for clip in clips), **machine()
-    }  # fmt: skip
-    result = {"name": "camera-lag", "conditions": conditions, "rows": rows}
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    conditions = {"clips": len(clips), "notes": sum(len(clip.notes) for clip in clips)}
+    show(rows, console, "the lag of rendered cameras, found")
+    return write_result("camera-lag", conditions, rows, json_path)
 
 
 def _filmed(rendered: Path, workers: int, console: Console) -> Iterator[Filmed]:

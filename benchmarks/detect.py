@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks._extracellular import RATE_HZ, Raw, Rig, simulate
 from benchmarks._one_core import bind_to_one_core
+from benchmarks._results import JsonFile, show, write_result
 from stream.errors import ConfigError
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
-from stream.runtime.report import machine
 from stream.spikes.detect import ARTEFACT_UV, DetectSettings, SpikesDetect
 from stream.spikes.detector import Detection, Detector
 from stream.spikes.importing import import_files
@@ -49,7 +47,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(help="Of signal for each row of costs.")] = 30.0,
     accuracy_s: Annotated[float, typer.Option(help="Of signal for each seed of accuracy.")] = 60.0,
     seeds: Annotated[int, typer.Option(help="Simulated rigs to score.")] = 3,
@@ -72,19 +70,15 @@ def run(
     rigs = [_rig(times_s, stretch_s, accuracy_s, seed) for seed in range(seeds)]
     for way, changes in WAYS.items():
         rows.extend(_score(way, [_detect(rig, changes) for rig in rigs]))
-    result = {
-        "name": "detect",
-        "conditions": {
-            "rate_hz": RATE_HZ, "seconds": seconds, "accuracy_s": accuracy_s, "seeds": seeds,
-            "spike_times": data.name, "rig": str(Rig()), "cores": 1, **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "rate_hz": RATE_HZ, "seconds": seconds, "accuracy_s": accuracy_s, "seeds": seeds,
+        "spike_times": data.name, "rig": str(Rig()), "cores": 1,
     }  # fmt: skip
-    for what in ("cost", "accuracy"):
-        _show([row for row in rows if row["what"] == what])
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    # Beside a recall, of how many spikes it is would make the table too wide.
+    counted = {f"spikes_{name.removeprefix('recall_')}" for row in rows for name in row}
+    shown = [{k: v for k, v in row.items() if k not in counted} for row in rows]
+    show(shown, Console(width=220), apart="what")
+    return write_result("detect", conditions, rows, json_path)
 
 
 # Costs
@@ -228,16 +222,3 @@ def _score(way: str, scored: list[Scored]) -> Iterator[dict[str, Any]]:
         "late_p50_ms": float(np.median(late_ms)),
         "late_spread_ms": float(np.std(late_ms)),
     }
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None)
-    hidden = {name.replace("recall", "spikes") for name in rows[0] if "recall" in name} | {"what"}
-    columns = [name for name in rows[0] if name not in hidden]
-    for name in columns:
-        side = "left" if name in ("way", "reference") else "right"
-        table.add_column(name.replace("_", " "), justify=side)
-    for row in rows:
-        values = (row[name] for name in columns)
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in values))
-    Console(width=220).print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 from dataclasses import replace
@@ -14,9 +13,9 @@ import onnxruntime
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy.io import wavfile
 
+from benchmarks._results import JsonFile, show, write_result
 from models.audeo.ear import Ear, Samples, read_wav
 from models.audeo.fingerprint import bit_error, fingerprint
 from models.audeo.notes import Note, Notes, Truth, in_order, read_midi
@@ -33,7 +32,7 @@ def run(
         Path | None, typer.Option(help="A real recording of a piano, .wav.")
     ] = None,
     transcription: Annotated[Path | None, typer.Option(help="Its notes, .mid.")] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
 ) -> dict[str, Any]:
     """Score what the ear hears of known notes, and how alike fingerprints are."""
     ears = {
@@ -47,25 +46,13 @@ def run(
         if recording is not None:
             rows.append(_row("the recording itself", notes, ears, *read_wav(recording)))
             prints = _alike(recording, notes)
-    result = {
-        "name": "ear",
-        "conditions": {
-            "seeds": "100 to 107", "font": "TimGM6mb", "python": platform.python_version(),
-            "numpy": np.__version__, "onnxruntime": onnxruntime.__version__,
-        },
-        "rows": [*rows, *prints],
+    conditions = {
+        "seeds": "100 to 107", "font": "TimGM6mb", "python": platform.python_version(),
+        "numpy": np.__version__, "onnxruntime": onnxruntime.__version__,
     }  # fmt: skip
-    for table_of in (rows, prints):
-        if table_of:
-            table = Table(*table_of[0])
-            for row in table_of:
-                table.add_row(
-                    *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values())
-                )
-            Console().print(table)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    for some in (rows, prints):
+        show(some, Console())
+    return write_result("ear", conditions, [*rows, *prints], json_path)
 
 
 def _pieces() -> dict[str, Notes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +10,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks._one_core import bind_to_one_core
-from stream.errors import InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.report import machine
-from stream.runtime.supervisor import run_plan
+from benchmarks._results import JsonFile, show, write_result
+from benchmarks._runs import run_pipeline
 from stream.vision.opencv import load_cv2
 from stream.vision.video_file import VideoFile
 
@@ -25,11 +21,15 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 PIPELINE = CONFIGS / "video-to-action.yaml"
 SIZE = (640, 480)
 RATE_HZ = 30
+COLUMNS = (
+    "clip", "frames", "used", "dropped", "unaccounted", "without_person", "label_p50_ms",
+    "label_p99_ms", "label_max_ms",
+)  # fmt: skip
 
 
 def run(
     clips: Annotated[list[Path], typer.Argument(help="Video files with a person.")],
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(min=2.0, help="Length of the run of each clip.")] = 60.0,
     model: Annotated[
         Path | None, typer.Option(help="Recogniser; by default that of video-to-action.yaml.")
@@ -49,18 +49,12 @@ def run(
             film = Path(name) / "film.avi"
             write_film(clip, film, seconds)
             rows.append({"clip": clip.name, **_measure(film, Path(name), seconds, model)})
-    result = {
-        "name": "frame-to-label",
-        "conditions": {
-            "size": "{}x{}".format(*SIZE), "rate_hz": RATE_HZ, "seconds": seconds, "cores": 1,
-            "model": model.name if model else "shipped", **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "size": "{}x{}".format(*SIZE), "rate_hz": RATE_HZ, "seconds": seconds, "cores": 1,
+        "model": model.name if model else "shipped",
     }  # fmt: skip
-    _show(rows, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    show(rows, console, "one core, 640x480 at 30 frames a second", columns=COLUMNS)
+    return write_result("frame-to-label", conditions, rows, json_path)
 
 
 def write_film(clip: Path, film: Path, seconds: float) -> None:
@@ -86,11 +80,7 @@ def _measure(film: Path, folder: Path, seconds: float, model: Path | None) -> di
     nodes["camera"]["file"] = str(film)
     shipped = CONFIGS / nodes["likely"]["file"]
     nodes["likely"]["file"] = str((model or shipped).resolve())
-    path = folder / "frame-to-label.yaml"
-    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    report = run_plan(load_pipeline(path), duration_s=seconds + 10, run_dir=folder / "run")
-    if report.exit:
-        raise InnervateError(report.message)
+    report = run_pipeline(pipeline, folder, seconds + 10)
     sent = report.nodes["camera"]["packets_out"]
     used = report.nodes["keys"]["packets_in"]
     dropped = report.links["camera->keys"]["dropped"]
@@ -107,17 +97,3 @@ def _measure(film: Path, folder: Path, seconds: float, model: Path | None) -> di
             f"{to}_{key}_ms": times[f"{key}_us"] / 1000 for key in ("p50", "p99", "p999", "max")
         }
     return row
-
-
-def _show(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title="one core, 640x480 at 30 frames a second", box=None)
-    columns = ("clip", "frames", "used", "dropped", "lost", "nobody", "p50 ms", "p99 ms", "max ms")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "clip" else "right")
-    for row in rows:
-        counts = ("frames", "used", "dropped", "unaccounted", "without_person")
-        delays = ("label_p50_ms", "label_p99_ms", "label_max_ms")
-        table.add_row(
-            row["clip"], *(str(row[key]) for key in counts), *(f"{row[key]:.1f}" for key in delays)
-        )
-    console.print(table)

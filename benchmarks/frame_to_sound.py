@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -13,14 +12,13 @@ import typer
 import yaml
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks._null_sink import NullSink, play_into
+from benchmarks._results import JsonFile, show, write_result
+from benchmarks._runs import run_pipeline
 from benchmarks.note_to_sound import onsets
-from stream.errors import ConfigError, InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.report import Report, machine
-from stream.runtime.supervisor import run_plan
+from stream.errors import ConfigError
+from stream.runtime.report import Report
 
 PIPELINE = Path(__file__).parents[1] / "configs" / "piano-to-sound.yaml"
 
@@ -36,7 +34,7 @@ _LEFT_OUT = ("score", "saved")
 
 def run(
     clip: Annotated[Path, typer.Argument(help="Video of a keyboard from above.")],
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Length of each run.")] = 600.0,
     realtime: Annotated[
         bool,
@@ -66,33 +64,25 @@ def run(
     for latency in latencies:
         with tempfile.TemporaryDirectory() as name, console.status(f"{seconds:g} s of {clip.name}"):
             rows.append(_measure(clip.resolve(), Path(name), seconds, realtime, latency))
-    result = {
-        "name": "frame-to-sound",
-        "conditions": {
-            "clip": clip.name, "seconds": seconds, "realtime": realtime, "instrument": INSTRUMENT,
-            **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "clip": clip.name, "seconds": seconds, "realtime": realtime, "instrument": INSTRUMENT
     }  # fmt: skip
-    _show(rows, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    title = "from a frame that is due to the first sample of its notes"
+    for columns in (list(rows[0])[:7], list(rows[0])[7:]):
+        show(rows, console, title, columns=columns)
+        title = ""
+    return write_result("frame-to-sound", conditions, rows, json_path)
 
 
 def _measure(
     clip: Path, folder: Path, seconds: float, realtime: bool, latency_ms: float | None
 ) -> dict[str, Any]:
     times = folder / "times.npy"
-    path = folder / "frame-to-sound.yaml"
-    path.write_text(yaml.safe_dump(pipeline(clip, times, realtime, latency_ms), sort_keys=False))
     with play_into(folder, realtime) as capture:
-        report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=folder / "run")
+        report = run_pipeline(pipeline(clip, times, realtime, latency_ms), folder, seconds)
         # What is measured here is that this stretch stays silent.
         time.sleep(2 * _SILENT_AT_END_S)
         samples, read_ns = capture.close()
-    if report.exit:
-        raise InnervateError(report.message)
     return row_of(report, np.load(times), samples, read_ns)
 
 
@@ -141,15 +131,3 @@ def row_of(
         "dropped_frames": report.links["camera->keys"]["dropped"],
         "card_latency_ms": told["sound_card_latency_ms"],
     }  # fmt: skip
-
-
-def _show(rows: list[dict[str, Any]], console: Console) -> None:
-    title = "from a frame that is due to the first sample of its notes"
-    for keys in (list(rows[0])[:7], list(rows[0])[7:]):
-        table = Table(title=title, box=None)
-        for key in keys:
-            table.add_column(key.replace("_", " "), justify="right")
-        for row in rows:
-            table.add_row(*(str(row.get(key, "-")) for key in keys))
-        console.print(table)
-        title = ""

@@ -14,20 +14,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from stream.errors import InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.supervisor import run_plan
+from benchmarks._results import JsonFile, write_result
+from benchmarks._runs import run_pipeline
 
 CASES = (("1 KB at 200 Hz", 1024, 200.0), ("6.2 MB at 60 Hz", 1080 * 1920 * 3, 60.0))
 _WARM_UP = 20
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, taken in turn.")] = 7,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of a round.")] = 5.0,
 ) -> dict[str, Any]:
@@ -49,18 +47,12 @@ def run(
                 taken["pyzmq"].append(_bare(nbytes, rate_hz, count))
                 taken["innervate"].append(_ours(nbytes, rate_hz, count))
             rows.append(_row(name, nbytes, rate_hz, count, taken))
-    result = {
-        "name": "hop",
-        "conditions": {
-            "rounds": rounds, "seconds": seconds, "cpus": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2), "pyzmq": "PUSH/PULL over ipc, copied",
-        },
-        "rows": rows,
+    conditions = {
+        "rounds": rounds, "seconds": seconds, "load": round(os.getloadavg()[0], 2),
+        "pyzmq": "PUSH/PULL over ipc, copied",
     }  # fmt: skip
     _show(rows, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    return write_result("hop", conditions, rows, json_path)
 
 
 def _bare(nbytes: int, rate_hz: float, count: int) -> np.ndarray:
@@ -86,11 +78,7 @@ def _ours(nbytes: int, rate_hz: float, count: int) -> np.ndarray:
         "watch": {"use": "benchmarks._hop_parts:Stopwatch", "from": "beacon"},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "hop.yaml"
-        path.write_text(yaml.safe_dump({"name": "hop", "nodes": nodes}))
-        report = run_plan(load_pipeline(path), run_dir=Path(folder) / "run")
-    if report.exit:
-        raise InnervateError(report.message)
+        report = run_pipeline({"name": "hop", "nodes": nodes}, Path(folder))
     return np.array(report.nodes["watch"]["notes"]["took_ns"])
 
 

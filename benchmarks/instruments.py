@@ -18,15 +18,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._results import JsonFile, Row, write_result
+from benchmarks._runs import run_pipeline
 from stream.errors import ConfigError, InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.report import Report, machine
-from stream.runtime.supervisor import run_plan
+from stream.runtime.report import Report
 
 ROOT = Path(__file__).parents[1]
 TRIAL = ROOT.parent / "shared" / "data" / "spikes" / "mc_maze_trials" / "trial_748_data.csv"
@@ -100,7 +99,7 @@ INSTRUMENTS = {
 
 def run(
     *,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(min=2.0, help="Of undisturbed play, for each.")] = 60.0,
     outages: Annotated[int, typer.Option(min=0, help="How often each is lost.")] = 20,
     away: Annotated[float, typer.Option(min=0.1, help="Seconds that it is away.")] = 10.0,
@@ -128,17 +127,9 @@ def run(
             ):
                 play = {"seconds": seconds, "outages": outages, "away": away}
                 rows.append(_measure(Path(folder), name, trial, **play))
-    result = {
-        "name": "instruments",
-        "conditions": {
-            "units": _UNITS, "seconds": seconds, "outages": outages, "away_s": away, **machine(),
-        },
-        "rows": rows,
-    }  # fmt: skip
-    _show(result, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    conditions = {"units": _UNITS, "seconds": seconds, "outages": outages, "away_s": away}
+    _show(conditions, rows, console)
+    return write_result("instruments", conditions, rows, json_path)
 
 
 class _Double:
@@ -203,7 +194,6 @@ def _measure(
             "group": "decode",
         },
     }  # fmt: skip
-    (folder / "p.yaml").write_text(yaml.safe_dump({"name": "instruments", "nodes": nodes}))
     first_began: list[int] = []
     killer = threading.Thread(target=double.lose, args=(seconds, outages, away), daemon=True)
     reader = threading.Thread(target=_read_began, args=(began, first_began), daemon=True)
@@ -211,14 +201,10 @@ def _measure(
     reader.start()
     duration_s = seconds + outages * (away + _BACK_S) + 1
     try:
-        report = run_plan(
-            load_pipeline(folder / "p.yaml"), duration_s=duration_s, run_dir=folder / "run"
-        )
+        report = run_pipeline({"name": "instruments", "nodes": nodes}, folder, duration_s)
         killer.join(outages * 10)
     finally:
         double.kill()
-    if report.exit:
-        raise InnervateError(report.message)
     with np.load(folder / "seen.npz") as seen:
         row = _delays(instrument, dict(seen), first_began[0])
         return {"instrument": name, **row, **_counted(report), **_back(dict(seen), double.back_ns)}
@@ -270,8 +256,7 @@ def _back(seen: dict[str, NDArray[np.int64]], back_ns: list[int]) -> dict[str, A
     }
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    c = result["conditions"]
+def _show(c: dict[str, Any], rows: list[Row], console: Console) -> None:
     table = Table(title=f"{c['units']} units, away for {c['away_s']:g} s", box=None)
     columns = {
         "p50 us": "p50_us", "p99": "p99_us", "p99.9": "p999_us", "max": "max_us",
@@ -281,12 +266,12 @@ def _show(result: dict[str, Any], console: Console) -> None:
     table.add_column("", no_wrap=True, min_width=21)
     for column in columns:
         table.add_column(column, justify="right")
-    for row in result["rows"]:
+    for row in rows:
         cells = [row[key] for key in columns.values()]
         shown = ["-" if cell is None else f"{cell:.0f}" for cell in cells]
         table.add_row(row["instrument"], *shown)
     console.print(table, soft_wrap=True)
-    for row in result["rows"]:
+    for row in rows:
         console.print(
             f"{row['instrument']}: to bins of 5 ms p50 {row['bins_p50_us']:.0f} us, p99"
             f" {row['bins_p99_us']:.0f} us; CPU {row['cpu_s']:.1f} s of {row['duration_s']:.0f} s;"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import platform
 import time
 from collections import defaultdict
@@ -16,8 +15,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks._results import JsonFile, show, write_result
 from stream.errors import ConfigError
 from stream.music.finder.finding import SURE, find_keyboard, to_work
 from stream.music.keyboard import KeyGrid, no_grid
@@ -35,7 +34,7 @@ MISSING = 2
 
 def run(
     data: Annotated[Path, typer.Argument(help="Folder with the files that keyboards.json names.")],
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     half: Annotated[str, typer.Option(help="development, held-back or both.")] = "both",
     frames: Annotated[bool, typer.Option("--frames", help="Print each frame, too.")] = False,
 ) -> dict[str, Any]:
@@ -84,19 +83,16 @@ def run(
                 "right_percent": round(100 * sum(row["right"] for row in own) / max(1, boards), 1),
             }
         )  # fmt: skip
-    result = {
-        "name": "keyboards",
-        "conditions": {
-            "cpu_s_p50": round(float(np.median(spent)), 3), "cpu_s_max": round(max(spent), 3),
-            "sure": SURE, "cpus": os.cpu_count(), "system": platform.platform(),
-            "python": platform.python_version(),
-        },
-        "rows": rows,
+    conditions = {
+        "cpu_s_p50": round(float(np.median(spent)), 3), "cpu_s_max": round(max(spent), 3),
+        "sure": SURE, "python": platform.python_version(),
     }  # fmt: skip
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=2) + "\n")
-    _show(rows, result["conditions"], console)
-    return result
+    show(rows, console)
+    console.print(
+        f"CPU time of a picture: {conditions['cpu_s_p50']} s (p50), {conditions['cpu_s_max']} s"
+        " (most)"
+    )
+    return write_result("keyboards", conditions, rows, json_path)
 
 
 def _row(where: str, kind: str, count: dict[str, int]) -> dict[str, Any]:
@@ -156,17 +152,3 @@ def _off(grid: KeyGrid, true: KeyGrid) -> tuple[NDArray[Any], NDArray[Any]]:
     along = np.abs((apart * step).sum(-1)) / size**2
     across = np.abs(apart[..., 0] * step[..., 1] - apart[..., 1] * step[..., 0]) / size**2
     return along, across
-
-
-def _show(rows: list[dict[str, Any]], conditions: dict[str, Any], console: Console) -> None:
-    table = Table(box=None)
-    columns = ("half", "kind", "pictures", "right", "wrong", "missed", "refused", "right_percent")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
-    console.print(table)
-    console.print(
-        f"CPU time of a picture: {conditions['cpu_s_p50']} s (p50), {conditions['cpu_s_max']} s"
-        " (most)"
-    )

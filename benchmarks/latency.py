@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -12,10 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.errors import ConfigError, InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.report import machine
-from stream.runtime.supervisor import run_plan
+from benchmarks._results import JsonFile, Row, write_result
+from benchmarks._runs import run_pipeline
+from stream.errors import ConfigError
 from stream.spikes.importing import import_files
 from stream.spikes.mapping import load_mapping
 from stream.spikes.nwb import write_recording
@@ -44,7 +42,7 @@ LAYOUTS = {
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[
         float,
         typer.Option(help="How long to run; layouts to compare with take a minute at most."),
@@ -82,31 +80,20 @@ def run(
             duration_s = min(seconds, COMPARED_S) if rows else seconds
             with console.status(f"{layout}: {duration_s:g} s"):
                 rows += _measure(folder, layout, settings, duration_s)
-    result = {
-        "name": "latency",
-        "conditions": {
-            "units": len(imported.recording.units), "bin_ms": 5, "chunk_ms": 1,
-            "model": model.name if model else "untrained STNDT, window 200, 4 layers, fp32",
-            **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "units": len(imported.recording.units), "bin_ms": 5, "chunk_ms": 1,
+        "model": model.name if model else "untrained STNDT, window 200, 4 layers, fp32",
     }  # fmt: skip
-    _show(result, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    _show(conditions, rows, console)
+    return write_result("latency", conditions, rows, json_path)
 
 
 def _measure(
     folder: Path, layout: str, settings: dict[str, str], duration_s: float
 ) -> list[dict[str, Any]]:
-    pipeline = folder / "latency.yaml"
-    pipeline.write_text(PIPELINE.format(**settings))
     stolen_ms = _stolen_ms()
-    report = run_plan(load_pipeline(pipeline), duration_s=duration_s, run_dir=folder / layout)
+    report = run_pipeline(PIPELINE.format(**settings), folder, duration_s, run_name=layout)
     stolen_ms = _stolen_ms() - stolen_ms
-    if report.exit:
-        raise InnervateError(report.message)
     about = {
         "layout": layout, "seconds": duration_s, "stolen_ms": stolen_ms,
         "realtime": report.processes["decode"].get("realtime", "not asked for"),
@@ -165,13 +152,12 @@ def _write_untrained(recording: Recording, path: Path) -> None:
     write_model(step.model, find_in_place(step, contract, counted), path)
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    c = result["conditions"]
+def _show(c: dict[str, Any], rows: list[Row], console: Console) -> None:
     table = Table(title=f"{c['units']} units, {c['model']}", box=None)
     for column in ("from the bin edge to", "p50 us", "p99 us", "p99.9 us", "max us"):
         table.add_column(column, justify="left" if column.startswith("from") else "right")
-    for number, row in enumerate(result["rows"]):
-        if row["layout"] != result["rows"][number - 1]["layout"]:
+    for number, row in enumerate(rows):
+        if row["layout"] != rows[number - 1]["layout"]:
             table.add_section()
             table.add_row(
                 f"[bold]{row['layout']}[/] ({row['realtime']}), {row['seconds']:g} s:"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from stream.errors import InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.supervisor import run_plan
+from benchmarks._results import JsonFile, Row, show, write_result
+from benchmarks._runs import run_pipeline
 
 UNITS = (96, 192, 384, 1024)
 WIDTHS_MS = (1, 5, 20)
+COLUMNS = (
+    "channels", "bin_ms", "probe_cpu", "bins_cpu", "sink_cpu", "p50_us", "p99_us", "max_us",
+    "lost", "late",
+)  # fmt: skip
 PIPELINE = """\
 name: load
 nodes:
@@ -28,7 +29,7 @@ nodes:
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(help="How long each of the 12 runs takes.")] = 20.0,
     rate: Annotated[float, typer.Option(help="Mean rate of a channel in Hz.")] = 10.0,
 ) -> dict[str, Any]:
@@ -39,43 +40,25 @@ def run(
     """
     console = Console()
     rows = []
-    machine: dict[str, Any] = {}
     grid = [(units, width) for width in WIDTHS_MS for units in UNITS]
     for units, width in track(grid, "Running", console=console, transient=True):
-        row, machine = _measure(units, width, seconds, rate)
-        rows.append(row)
-    result = {
-        "name": "load",
-        "conditions": {"seconds": seconds, "rate_hz": rate, "chunk_ms": 1, **machine},
-        "rows": rows,
-    }
-    _show(result, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+        rows.append(_measure(units, width, seconds, rate))
+    conditions = {"seconds": seconds, "rate_hz": rate, "chunk_ms": 1}
+    show(rows, console, "share of one core, and delay after the bin edge", columns=COLUMNS)
+    return write_result("load", conditions, rows, json_path)
 
 
-def _measure(
-    units: int, width: int, seconds: float, rate: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _measure(units: int, width: int, seconds: float, rate: float) -> Row:
     statuses: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "load.yaml"
-        path.write_text(PIPELINE.format(units=units, width=width, rate=rate))
-        report = run_plan(
-            load_pipeline(path),
-            duration_s=seconds,
-            on_status=statuses.append,
-            run_dir=Path(folder) / "run",
-        )
-        if report.exit:
-            raise InnervateError(f"{units} channels in bins of {width} ms: {report.message}")
-    row: dict[str, Any] = {"channels": units, "bin_ms": width}
+        pipeline = PIPELINE.format(units=units, width=width, rate=rate)
+        report = run_pipeline(pipeline, Path(folder), seconds, on_status=statuses.append)
+    row: Row = {"channels": units, "bin_ms": width}
     row |= {f"{name}_cpu": share for name, share in cpu_shares(statuses).items()}
     delay = report.end_to_end["probe->sink"]
     row |= {key: delay[key] for key in ("p50_us", "p99_us", "p999_us", "max_us")}
     row |= report.nodes["sink"]["notes"]["audit"]
-    return row, dict(report.machine)
+    return row
 
 
 def cpu_shares(statuses: list[dict[str, Any]]) -> dict[str, float]:
@@ -87,29 +70,3 @@ def cpu_shares(statuses: list[dict[str, Any]]) -> dict[str, float]:
         name: (process["cpu_s"] - first["processes"][name]["cpu_s"]) / wall_s
         for name, process in last["processes"].items()
     }
-
-
-def _show(result: dict[str, Any], console: Console) -> None:
-    table = Table(title="CPU share of one core, and delay after the bin edge", box=None)
-    columns = (
-        "units",
-        "bin",
-        "source",
-        "bins",
-        "sink",
-        "p50 us",
-        "p99 us",
-        "max us",
-        "lost",
-        "late",
-    )
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in result["rows"]:
-        table.add_row(
-            str(row["channels"]), f"{row['bin_ms']} ms",
-            *(f"{row[f'{name}_cpu']:.1%}" for name in ("probe", "bins", "sink")),
-            *(f"{row[key]:.0f}" for key in ("p50_us", "p99_us", "max_us")),
-            str(row["lost"]), str(row["late"]),
-        )  # fmt: skip
-    console.print(table)

@@ -9,15 +9,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks._loop_parts import UNITS, Arrivals
-from stream.errors import InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.report import machine
-from stream.runtime.supervisor import run_plan
+from benchmarks._results import JsonFile, write_result
+from benchmarks._runs import run_pipeline
 
 NODES = ("probe", "go", "osc", "stim")
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -29,7 +26,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of the run of a layout.")] = 60.0,
 ) -> dict[str, Any]:
     """Measure from the acquisition of rates to the arrival of what a rule on them leads to.
@@ -45,15 +42,9 @@ def run(
     for layout, settings in LAYOUTS.items():
         with tempfile.TemporaryDirectory() as folder, console.status(f"{layout}: {seconds:g} s"):
             rows += _measure(Path(folder), layout, settings, seconds)
-    result = {
-        "name": "loop",
-        "conditions": {"units": UNITS, "period_ms": 5, "seconds": seconds, **machine()},
-        "rows": rows,
-    }
+    conditions = {"units": UNITS, "period_ms": 5, "seconds": seconds}
     _show(rows, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    return write_result("loop", conditions, rows, json_path)
 
 
 def _measure(
@@ -75,16 +66,11 @@ def _measure(
     if settings["group"]:
         for node in nodes.values():
             node["group"] = settings["group"]
-    path = folder / "loop.yaml"
-    path.write_text(
-        yaml.safe_dump({"name": "loop", "realtime": settings["realtime"], "nodes": nodes})
-    )
+    pipeline = {"name": "loop", "realtime": settings["realtime"], "nodes": nodes}
     try:
-        report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=folder / "run")
+        report = run_pipeline(pipeline, folder, seconds)
     finally:
         arrivals.close()
-    if report.exit:
-        raise InnervateError(report.message)
     log = (folder / "run" / "go.firings.jsonl").read_text().splitlines()
     firings = [json.loads(line) for line in log]
     decided_ns = np.array([f["t_ns"] for f in firings if f["fired"]])

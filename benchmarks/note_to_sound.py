@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -10,23 +9,20 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks._notes import FRAMES, RATE_HZ, TAIL
 from benchmarks._null_sink import RATE_HZ as SOUND_HZ
 from benchmarks._null_sink import NullSink, play_into
-from stream.errors import ConfigError, InnervateError
+from benchmarks._results import JsonFile, show, write_result
+from benchmarks._runs import run_pipeline
+from stream.errors import ConfigError
 from stream.music.notes import note_on
 from stream.music.sound.instruments import default_soundfont
 from stream.music.sound.samples import Samples
 from stream.music.sound.soundfont import SoundFont
 from stream.music.sound.sounds import Synth
-from stream.pipeline import load_pipeline
-from stream.runtime.report import machine
-from stream.runtime.supervisor import run_plan
 
 AUDIBLE = 33
 """Of 32768: a thousandth of full scale."""
@@ -38,7 +34,7 @@ _RENDERED_S = 5.0
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Length of the run.")] = 600.0,
     realtime: Annotated[
         bool, typer.Option(help="Ask for real-time priority of synthesiser and sound server.")
@@ -64,18 +60,12 @@ def run(
     with tempfile.TemporaryDirectory() as name, console.status(f"{seconds:g} s of notes"):
         row = _measure(Path(name), seconds, realtime, soundfont)
     rows = [row, *costs]
-    _show(rows, console)
-    result = {
-        "name": "note-to-sound",
-        "conditions": {
-            "seconds": seconds, "realtime": realtime, "sample_rate_hz": SOUND_HZ,
-            "soundfont": soundfont.name if soundfont else default_soundfont().name, **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "seconds": seconds, "realtime": realtime, "sample_rate_hz": SOUND_HZ,
+        "soundfont": (soundfont or default_soundfont()).name,
     }  # fmt: skip
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    show(rows, console, apart="what")
+    return write_result("note-to-sound", conditions, rows, json_path)
 
 
 def _measure(
@@ -94,13 +84,9 @@ def _measure(
     pipeline = {"name": "note-to-sound", "nodes": nodes}
     if realtime:
         pipeline["realtime"] = ["notes", "sound"]
-    path = folder / "note-to-sound.yaml"
-    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
     with play_into(folder, realtime) as capture:
-        report = run_plan(load_pipeline(path), duration_s=seconds + 60, run_dir=folder / "run")
+        report = run_pipeline(pipeline, folder, seconds + 60)
         samples, read_ns = capture.close()
-    if report.exit:
-        raise InnervateError(report.message)
     played_ns = np.load(folder / "times.npy")
     delays_ms, unsilenced = onsets(played_ns, samples, read_ns)
     told = report.nodes["sound"]["notes"]
@@ -170,18 +156,3 @@ def _costs(path: Path) -> list[dict[str, Any]]:
                 "real_time_factor": round(float(np.median(took_ns)) / block_ns, 4),
             })  # fmt: skip
     return rows
-
-
-def _show(rows: list[dict[str, Any]], console: Console) -> None:
-    for what, title in (
-        ("note to sample", "from a note packet to its first sample at the monitor"),
-        ("voices", "the synthesiser, one thread"),
-    ):
-        some = [row for row in rows if row["what"] == what]
-        table = Table(title=title, box=None)
-        keys = [key for key in some[0] if key != "what"]
-        for key in keys:
-            table.add_column(key.replace("_", " "), justify="right")
-        for row in some:
-            table.add_row(*(f"{row[key]:g}" for key in keys))
-        console.print(table)

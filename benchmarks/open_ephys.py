@@ -16,16 +16,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks._one_core import bind_to_one_core
 from benchmarks._open_ephys_parts import LSL_COMMAND
+from benchmarks._results import JsonFile, show, write_result
+from benchmarks._runs import run_pipeline
 from stream.errors import ConfigError, InnervateError
-from stream.pipeline import load_pipeline
-from stream.runtime.report import Report, machine
-from stream.runtime.supervisor import run_plan
+from stream.runtime.report import Report
 from stream.spikes.importing import import_files
 from stream.spikes.mapping import load_mapping
 from stream.spikes.nwb_write import write_recording
@@ -43,7 +41,7 @@ PARTS = ("channels", "unplugged", "loop")
 
 
 def run(  # noqa: PLR0917
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     only: Annotated[
         str, typer.Option(help="Parts to run: channels, unplugged, loop; several with commas.")
     ] = ",".join(PARTS),
@@ -92,15 +90,9 @@ def run(  # noqa: PLR0917
         if "channels" in parts:
             status.update(f"{channels} channels, {seconds:g} s")
             rows.append(bench.channels(channels, seconds))
-    result = {
-        "name": "open-ephys",
-        "conditions": {"rate_hz": RATE_HZ, "block_ms": round(1024 / 44.1, 2), **machine()},
-        "rows": rows,
-    }
-    _show(rows, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    conditions = {"rate_hz": RATE_HZ, "block_ms": round(1024 / 44.1, 2)}
+    show(rows, console, apart="part")
+    return write_result("open-ephys", conditions, rows, json_path)
 
 
 class _Bench:
@@ -273,19 +265,15 @@ class _Bench:
         self, part: str, seconds: float | None, *, at_start: Any = None, on_status: Any = None,
         realtime: Any = (), name: str = "open-ephys", **nodes: Any,
     ) -> Report:  # fmt: skip
-        pipeline = self.folder / f"{part}.yaml"
-        text = {"name": name, "nodes": nodes, "realtime": list(realtime)}
-        pipeline.write_text(yaml.safe_dump(text))
-        plan = load_pipeline(pipeline)
         if at_start is not None:
             at_start()
         folder = self.folder / f"run-{part}"
         if folder.exists():
             folder.rename(self.folder / f"earlier-{time.monotonic_ns()}")
-        report = run_plan(plan, duration_s=seconds, on_status=on_status, run_dir=folder)
-        if report.exit:
-            raise InnervateError(report.message)
-        return report
+        pipeline = {"name": name, "nodes": nodes, "realtime": list(realtime)}
+        return run_pipeline(
+            pipeline, self.folder, seconds, run_name=folder.name, on_status=on_status
+        )
 
 
 def delays(
@@ -339,17 +327,3 @@ def expected_firings(unit: np.ndarray, lap: int, firings: list[dict[str, Any]], 
     # A spike in each of two bins in a row is one firing.
     begins = bins[np.diff(bins, prepend=bins[0] - 2) > 1]
     return int(((begins >= -1) & (begins <= (last_ns - first_ns) // WIDTH_NS - 1)).sum())
-
-
-def _show(rows: list[dict[str, Any]], console: Console) -> None:
-    for part in PARTS:
-        chosen = [row for row in rows if row["part"] == part]
-        if not chosen:
-            continue
-        table = Table(title=part, box=None)
-        keys = [key for key in chosen[0] if key != "part"]
-        for key in keys:
-            table.add_column(key.replace("_", " "), justify="right", overflow="fold")
-        for row in chosen:
-            table.add_row(*(str(row[key]) for key in keys))
-        console.print(table)

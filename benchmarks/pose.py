@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import os
 import platform
 import tempfile
@@ -14,13 +13,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks._results import JsonFile, show, write_result
+from benchmarks._runs import run_pipeline
 from stream.node import Context
-from stream.pipeline import load_pipeline
-from stream.runtime.supervisor import run_plan
 from stream.vision.frames import frame_packet, frame_spec
 from stream.vision.keypoints import Keypoints, KeypointsSettings
 from stream.vision.video_file import VideoFile
@@ -34,7 +31,7 @@ FOUND = {
 
 def run(
     clips: Annotated[list[Path], typer.Argument(help="Video files.")],
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 100,
     seconds: Annotated[float, typer.Option(help="Seconds of each live run; 0 for none.")] = 8.0,
 ) -> dict[str, Any]:
@@ -47,22 +44,12 @@ def run(
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     for clip in clips:
         rows += _alone(clip, frames)
-    result = {
-        "name": "pose",
-        "conditions": {
-            "frames": frames,
-            "seconds": seconds,
-            "cpus": os.cpu_count(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
-        "rows": rows,
-    }
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=2) + "\n")
-    _show(rows, Console())
-    return result
+    conditions = {
+        "frames": frames, "seconds": seconds, "python": platform.python_version(),
+        "numpy": np.__version__,
+    }  # fmt: skip
+    show(rows, Console())
+    return write_result("pose", conditions, rows, json_path)
 
 
 def _alone(clip: Path, count: int) -> list[dict[str, Any]]:
@@ -108,10 +95,7 @@ def _live(clip: Path, seconds: float) -> list[dict[str, Any]]:
             "keys": {"use": "keypoints", "from": "clip", **FOUND[what]},
         }
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pose.yaml"
-            path.write_text(yaml.safe_dump({"name": "pose", "nodes": nodes}))
-            report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=Path(folder))
-        assert report.exit == 0, report.message
+            report = run_pipeline({"name": "pose", "nodes": nodes}, Path(folder), seconds)
         times = report.end_to_end["clip->keys"]
         rows.append(
             {
@@ -123,19 +107,3 @@ def _live(clip: Path, seconds: float) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return rows
-
-
-def _show(rows: list[dict[str, Any]], console: Console) -> None:
-    columns = ("clip", "size", "where", "found", "frames", "with_somebody", "dropped", "p50_ms",
-               "p99_ms", "max_ms")  # fmt: skip
-    table = Table(box=None)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(
-            *(
-                f"{value:.1f}" if isinstance(value := row.get(column, ""), float) else str(value)
-                for column in columns
-            )
-        )
-    console.print(table)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._results import JsonFile, Row, write_result
 from exporters.gru import gru_step
 from exporters.onnx_graph import StepGraph
 from exporters.published import published_window
@@ -36,7 +34,7 @@ STEPS_PER_TURN, WINDOWS_PER_TURN = 40, 3
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     units: Annotated[int, typer.Option(help="Units, all of them fed in and predicted.")] = 182,
     window: Annotated[int, typer.Option(help="Bins that attention sees.")] = 200,
     layers: Annotated[int, typer.Option(help="Layers.")] = 4,
@@ -80,19 +78,12 @@ def run(
 
     times = _take_turns(graphs, rounds)
     rows = [_row(key, times) for key in times]
-    result = {
-        "name": "step-cost",
-        "conditions": {
-            "units": units, "window_bins": window, "layers": layers, "hidden": 128, "threads": 1,
-            "rounds": rounds, "order": "interleaved", "onnxruntime": ort.__version__,
-            "machine": platform.processor() or platform.machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "units": units, "window_bins": window, "layers": layers, "hidden": 128, "threads": 1,
+        "rounds": rounds, "order": "interleaved", "onnxruntime": ort.__version__,
     }  # fmt: skip
-    _show(result)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    _show(conditions, rows)
+    return write_result("step-cost", conditions, rows, json_path)
 
 
 def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -174,8 +165,7 @@ def _row(key: Key, times: dict[Key, Times]) -> dict[str, Any]:
     return row
 
 
-def _show(result: dict[str, Any]) -> None:
-    c = result["conditions"]
+def _show(c: dict[str, Any], rows: list[Row]) -> None:
     table = Table(
         title=f"One new bin: {c['units']} units, window {c['window_bins']}, {c['layers']} layers,"
         " one thread",
@@ -186,7 +176,7 @@ def _show(result: dict[str, Any]) -> None:
         table.add_column(column, no_wrap=True)
     for column in ("cpu p50", "wall p50", "wall p99", "/ window", "/ newest", "/ published"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in result["rows"]:
+    for row in rows:
         ratios = (row[f"cheaper_than_{what}"] for what in ("window", "newest_row", "published"))
         table.add_row(
             row["network"], row["graph"], row["weights"], f"{row['cpu_p50_us']:.1f}",

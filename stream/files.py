@@ -1,9 +1,10 @@
-"""What every reader of recordings needs to know of a file."""
+"""What readers and writers of recordings need to know of files and disks."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from stream.errors import MissingExtraError, RecordingError
@@ -73,3 +74,21 @@ def check_pynwb(what: str) -> None:
 def first_line(error: Exception) -> str:
     """Return the first line of what a library says about an error."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def free_space(path: Path) -> str:
+    """Say how much room the disk has on which `path` lies, such as `1.2 GB free`."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        return f"free space unknown: {error.strerror}"
+    return f"{format_bytes(free)} free on its disk"
+
+
+def format_bytes(size: float) -> str:
+    """Write a number of bytes as people read it, such as `1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"

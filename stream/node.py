@@ -53,6 +53,20 @@ class StreamSpec:
     period_s: float | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    def misfit(self, packet: Packet) -> str:
+        """Return in what a packet differs from what the stream carries, "" when in nothing."""
+        data = packet.data
+        if packet.kind != self.kind:
+            return "wrong_kind"
+        if data.dtype != self.dtype:
+            return "wrong_dtype"
+        if data.shape == self.shape or (
+            data.ndim == len(self.shape)
+            and all(size in (None, n) for size, n in zip(self.shape, data.shape, strict=True))
+        ):
+            return ""
+        return "wrong_shape"
+
 
 CLOSED = "closed"
 """Key of the note with the share (0 to 1) of its closing that a node has done, if it takes long."""
@@ -72,6 +86,14 @@ class Counters:
     def note(self, key: str, value: Any) -> None:
         """Leave a fact for the report under `key`; a later one replaces an earlier one."""
         self.notes[key] = value
+
+    def note_rare(self, **facts: Any) -> None:
+        """Leave facts that are only worth a word when there is something: not 0, empty or None."""
+        self.notes |= {k: v for k, v in facts.items() if v or k in self.notes}
+
+    def count(self, key: str, number: float = 1) -> None:
+        """Count what is no loss, such as outages, for the report."""
+        self.notes[key] = round(self.notes.get(key, 0) + number, 3)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The append-only log that `record` writes while a run goes on, and its reader.
+"""The append-only log that `record` writes while a run goes on, read past any damage.
 
 A log is a row of records, each one packet as it lies on the wire (stream name, msgpack header,
 raw payload; see `stream.packet`) behind a head of 22 bytes:
@@ -29,38 +29,30 @@ import contextlib
 import fcntl
 import mmap
 import os
-import shutil
 import struct
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from stream.errors import RecordingError, WireError
 from stream.node import StreamSpec
 from stream.packet import (
-    HEADER_LIMIT_BYTES,
-    PAYLOAD_LIMIT_BYTES,
     Packet,
     decode_header,
-    encode,
     to_packet,
 )
 
 LOG_FORMAT = 1
 START = "record.start"
 END = "record.end"
-_REFUSED = "record.refused"
-_MARKER = b"\xf7inv"
-_LENGTHS = struct.Struct("<4sHIII")
-_CRC = struct.Struct("<I")
+REFUSED = "record.refused"
+MARKER = b"\xf7inv"
+LENGTHS = struct.Struct("<4sHIII")
 _HEAD = struct.Struct("<4sHIIII")
 _HEAD_BYTES = _HEAD.size
-_SYNC_PERIOD_S = 1.0
 _PROGRESS_PACKETS = 4096
 
 Progress = Callable[[float], None]
@@ -87,170 +79,6 @@ class Logged(msgspec.Struct, frozen=True):
     packet: Packet
     arrival_ns: int
     refused: str = ""
-
-
-class LogWriter:
-    """Appends packets to a new log.
-
-    `bytes` and `packets` say how much it holds; `failed` that the disk took no more.
-
-    Parameters
-    ----------
-    path
-        The log; it must not exist.
-    streams
-        The streams that are recorded.
-    about
-        What else a reader should know, JSON values only.
-
-    Raises
-    ------
-    RecordingError
-        The file exists or cannot be created.
-    """
-
-    def __init__(
-        self, path: Path, streams: Mapping[str, StreamSpec], about: Mapping[str, Any]
-    ) -> None:
-        self.path = path
-        self.bytes = 0
-        self.packets = 0
-        self.failed = False
-        self._sync_error: OSError | None = None
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        except FileExistsError:
-            raise RecordingError(
-                f"{path} exists: an earlier run was cut off before it closed its recording. Make"
-                f" an NWB file of it with `innervate recover {path}`, or move it away."
-            ) from None
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be created: {error.strerror}.") from None
-        # Tells `recover` that the run still goes on; the system drops it when the process dies.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            self._write_json(START, {"format": LOG_FORMAT, "streams": dict(streams), **about})
-        except RecordingError as error:
-            os.close(self._fd)
-            path.unlink()
-            raise RecordingError(f"{path} cannot be begun: {error}") from None
-        self._stop = threading.Event()
-        self._syncer = threading.Thread(target=self._sync, name="record-sync", daemon=True)
-        self._syncer.start()
-
-    def write(self, stream: str, packet: Packet, arrival_ns: int) -> None:
-        """Append one packet. When this returns, killing the process does not lose it.
-
-        Raises
-        ------
-        RecordingError
-            The disk is full or fails. The log ends with the packet before this one.
-        """
-        self._append(encode(stream, packet, arrival_ns))
-        self.packets += 1
-
-    def write_refused(self, stream: str, packet: Packet, arrival_ns: int, reason: str) -> None:
-        """Note that a packet came which is not kept; raises as `write` does."""
-        nothing = Packet(
-            kind=packet.kind, data=np.empty(0, np.uint8), t_ns=packet.t_ns,
-            source_ns=packet.source_ns, source_end_ns=packet.source_end_ns,
-            segment=packet.segment, gap=packet.gap, seq=packet.seq, meta={_REFUSED: reason},
-        )  # fmt: skip
-        self._append(encode(stream, nothing, arrival_ns))
-
-    def close(self, end: Mapping[str, Any]) -> None:
-        """Append what there is to say at the end, force all to the disk and close.
-
-        Raises
-        ------
-        RecordingError
-            The disk is full or fails; the log is closed all the same.
-        """
-        try:
-            self._write_json(END, end)
-            os.fsync(self._fd)
-        except OSError as error:
-            raise self._failure(error) from None
-        finally:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Close the file as it stands, after a failure."""
-        self._stop.set()
-        self._syncer.join()
-        os.close(self._fd)
-
-    def _write_json(self, kind: str, content: Mapping[str, Any]) -> None:
-        text = np.frombuffer(msgspec.json.encode(content), np.uint8)
-        self._append(
-            encode("", Packet(kind=kind, data=text, t_ns=0, source_ns=0, source_end_ns=0), 0)
-        )
-
-    def _append(self, frames: list[bytes | memoryview]) -> None:
-        if self._sync_error:
-            raise self._failure(self._sync_error)
-        stream, header, payload = frames
-        if len(header) > HEADER_LIMIT_BYTES or len(payload) > PAYLOAD_LIMIT_BYTES:
-            raise RecordingError(
-                f"{self.path}: a packet with a header of {len(header)} bytes and a payload of"
-                f" {len(payload)} came, the limits are {HEADER_LIMIT_BYTES} and"
-                f" {PAYLOAD_LIMIT_BYTES}."
-            )
-        crc = zlib.crc32(payload, zlib.crc32(header, zlib.crc32(stream)))
-        lengths = _LENGTHS.pack(_MARKER, len(stream), len(header), len(payload), crc)
-        pieces = [lengths, _CRC.pack(zlib.crc32(lengths)), *frames]
-        size = sum(map(len, pieces))
-        try:
-            written = os.writev(self._fd, pieces)
-            if written < size:
-                rest = memoryview(b"".join(pieces))[written:]
-                while rest:
-                    rest = rest[os.write(self._fd, rest) :]
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.bytes)
-                os.lseek(self._fd, self.bytes, os.SEEK_SET)
-            raise self._failure(error) from None
-        self.bytes += size
-
-    def _sync(self) -> None:
-        synced = 0
-        while not self._stop.wait(_SYNC_PERIOD_S):
-            if self.bytes == synced:
-                continue
-            synced = self.bytes
-            try:
-                os.fsync(self._fd)
-            except OSError as error:
-                self._sync_error = error
-                return
-
-    def _failure(self, error: OSError) -> RecordingError:
-        self.failed = True
-        return RecordingError(
-            f"recording to {self.path} stopped: {error.strerror} ({free_space(self.path)}). What"
-            f" was recorded up to then is safe in {self.path}. Make room, then turn it into an NWB"
-            f" file with `innervate recover {self.path}`."
-        )
-
-
-def free_space(path: Path) -> str:
-    """Say how much room the disk has on which `path` lies, such as `1.2 GB free`."""
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        return f"free space unknown: {error.strerror}"
-    return f"{format_bytes(free)} free on its disk"
-
-
-def format_bytes(size: float) -> str:
-    """Write a number of bytes as people read it, such as `1.2 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
 
 
 class LogReader:
@@ -351,7 +179,7 @@ class LogReader:
             position = following
 
     def _next_head(self, position: int) -> int:
-        while (found := self._map.find(_MARKER, position)) >= 0:
+        while (found := self._map.find(MARKER, position)) >= 0:
             if self._head(found):
                 return found
             position = found + 1
@@ -362,8 +190,8 @@ class LogReader:
         if position + _HEAD_BYTES > self.size:
             return None
         marker, stream, header, payload, crc, head_crc = _HEAD.unpack_from(self._view, position)
-        lengths = self._view[position : position + _LENGTHS.size]
-        if marker != _MARKER or zlib.crc32(lengths) != head_crc:
+        lengths = self._view[position : position + LENGTHS.size]
+        if marker != MARKER or zlib.crc32(lengths) != head_crc:
             return None
         header_at = position + _HEAD_BYTES + stream
         payload_at = header_at + header
@@ -390,7 +218,7 @@ class LogReader:
             packet = to_packet(read, view[payload_at:end])
         except (WireError, UnicodeDecodeError):
             return end - position, None
-        refused = str(packet.meta.get(_REFUSED, "")) if packet.meta else ""
+        refused = str(packet.meta.get(REFUSED, "")) if packet.meta else ""
         return end - position, Logged(self._names[name], packet, read.sent_ns, refused)
 
 
@@ -416,21 +244,6 @@ def watched(reader: LogReader, progress: Progress, start: float, share: float) -
         if number % _PROGRESS_PACKETS == 0:
             progress(start + share * reader.position / reader.size)
         yield item
-
-
-def misfit(spec: StreamSpec, packet: Packet) -> str:
-    """Return in what a packet differs from what its stream should carry, "" when in nothing."""
-    data = packet.data
-    if packet.kind != spec.kind:
-        return "wrong_kind"
-    if data.dtype != spec.dtype:
-        return "wrong_dtype"
-    if data.shape != spec.shape and (
-        data.ndim != len(spec.shape)
-        or any(want not in (None, have) for want, have in zip(spec.shape, data.shape, strict=True))
-    ):
-        return "wrong_shape"
-    return ""
 
 
 def is_being_written(path: Path) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.errors import RecordingError
-from stream.files import check_pynwb
+from stream.files import check_pynwb, format_bytes, free_space
 from stream.recording_content import Sink
 from stream.recording_layout import write_skeleton
-from stream.recording_log import Logged, LogReader, Progress, format_bytes, free_space, watched
+from stream.recording_log import Logged, LogReader, Progress, watched
 from stream.recording_survey import Survey
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stream.node import StreamSpec
 from stream.packet import Packet
-from stream.recording_log import Logged, LogReader, misfit
+from stream.recording_log import Logged, LogReader
 
 _TOUCHING_NS = 1000
 _AXES_LIMIT = 3
@@ -220,7 +220,7 @@ def _spec_of(packet: Packet) -> StreamSpec:
 
 def refusal(spec: StreamSpec, item: Logged) -> str:
     """Return why a packet of a log cannot go into the file, "" when it can."""
-    if reason := item.refused or misfit(spec, item.packet):
+    if reason := item.refused or spec.misfit(item.packet):
         return reason
     if spec.kind != "spikes":
         return "" if can_be_kept(spec) else "wrong_shape"

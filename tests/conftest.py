@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from innervate_command import Said
 
+from stream.commands import main
 from stream.stability.measuring import Effort
 from stream.vision.layouts import KINECT_20
 from stream.vision.skeleton_files import SkeletonClip, save_clip
@@ -30,6 +33,25 @@ def _stability_measured_in_short(monkeypatch: pytest.MonkeyPatch) -> None:
     brief = Effort(sequences=2, steps=10, warm_up=6)
     monkeypatch.setattr("exporters.stability.EFFORT", brief)
     monkeypatch.setattr("exporters.stability.OF_PICTURES", brief)
+
+
+@pytest.fixture
+def innervate_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Return what runs a command in this process, through the same `main` as the installed one."""
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["innervate", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -63,9 +63,11 @@ def export(
         if weights is not None:
             raise ConfigError("--quantise is for networks on spikes; leave it out.")
         if system == sesar.SYSTEM:
-            export_actions(run, out, data, allow_unstable=allow_unstable)
+            contract = export_actions(run, out, data, allow_unstable=allow_unstable)
+            _report(contract, out, "ticks")
         else:
-            export_piano_model(run, out, look_ahead, allow_unstable=allow_unstable)
+            contract = export_piano_model(run, out, look_ahead, allow_unstable=allow_unstable)
+            _report(contract, out, "frames")
         return
     trained = load_trained(run)
     card = trained.card
@@ -79,8 +81,7 @@ def export(
         (row,) = evaluate(load_model(path), recording).rows
         return {name: value for name, value in row.items() if isinstance(value, float)}
 
-    console = Console()
-    with console.status("comparing every bin"):
+    with Console().status("comparing every bin"):
         about = describe(card, hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest())
         if isinstance(trained.network, StreamingSTNDT | GRU):
             contract = export_network(
@@ -91,7 +92,7 @@ def export(
             contract = export_baseline(
                 trained.network, about, counts, out, allow_unstable=allow_unstable
             )
-    _report(contract, out, console)
+    _report(contract, out, "bins")
 
 
 def describe(card: Card, sha256: str) -> Description:
@@ -159,13 +160,14 @@ def _recording(card: Card, data: Path | None) -> Recording:
     return recording
 
 
-def _report(contract: Contract, out: Path, console: Console) -> None:
+def _report(contract: Contract, out: Path, steps: str) -> None:
+    console = Console()
     parity: dict[str, Any] = contract.parity
     for port in contract.outputs:
         errors = parity[port.name]
         console.print(
             f"{port.name}: step and full run differ by at most {errors['cold']:.1e} from cold,"
-            f" {errors['wrapped']:.1e} later ({parity['bins']} bins)",
+            f" {errors['wrapped']:.1e} later ({parity['bins']} {steps})",
             soft_wrap=True,
         )
     for line in stability_report(contract):

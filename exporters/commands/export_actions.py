@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from exporters.sesar import export_sesar
-from exporters.stability import stability_report
 from models.sesar.dataset import Sequences, cross_view, load_ucla, load_utd, odd_subjects
 from models.sesar.evaluation import plain_streams
 from models.sesar.trained import load_trained
 from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError
+from stream.model_file import Contract
 
 _STREAMS = 3
 
 
 def export_actions(
     run: Path, out: Path, data: Path | None, *, allow_unstable: bool = False
-) -> None:
+) -> Contract:
     """Write the model file of a recogniser, verified on streams of what it was trained on.
 
     Raises
@@ -43,25 +43,13 @@ def export_actions(
             f"{folders[0]} is not the data that the network was trained on (its sha256 differs);"
             " name that with --data."
         )
-    console = Console()
-    with console.status("comparing every tick"):
+    with Console().status("comparing every tick"):
         streams = _streams(ucla, utd)
         sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
-        contract = export_sesar(
+        return export_sesar(
             trained.network, card, sha256, streams, out,
             allow_unstable=allow_unstable,
         )  # fmt: skip
-    errors = contract.parity["probabilities"]
-    console.print(
-        f"probabilities: step and full run differ by at most {errors['cold']:.1e} from cold,"
-        f" {errors['wrapped']:.1e} later ({contract.parity['bins']} ticks)",
-        soft_wrap=True,
-    )
-    for line in stability_report(contract):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(
-        f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
-    )
 
 
 def streams_of(ucla: Path, utd: Path) -> NDArray[np.float32]:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from exporters.audeo import export_piano
-from exporters.stability import stability_report
 from models.audeo.dataset import make_clip
 from models.audeo.network import LOOK_AHEADS
 from models.audeo.trained import load_trained
 from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError
+from stream.model_file import Contract
 from stream.music.piano.strip import CHANNELS, PX_PER_WHITE, STRIP_HEIGHT, STRIP_WIDTH, side_of
 
 _FRAMES = 130
@@ -24,7 +24,7 @@ _SEED = 3_000_000
 
 def export_piano_model(
     run: Path, out: Path, look_ahead: int, *, allow_unstable: bool = False
-) -> None:
+) -> Contract:
     """Write the model file of a piano network, verified on renderings.
 
     Raises
@@ -40,24 +40,12 @@ def export_piano_model(
             f" {', '.join(map(str, LOOK_AHEADS))} frames late, choose one of these."
         )
     trained = load_trained(run)
-    console = Console()
-    with console.status("comparing every frame"):
+    with Console().status("comparing every frame"):
         sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
-        contract = export_piano(
+        return export_piano(
             trained.network, trained.card, sha256, strips(), out, look_ahead=look_ahead,
             allow_unstable=allow_unstable,
         )  # fmt: skip
-    errors = contract.parity["keys"]
-    console.print(
-        f"keys: step and full run differ by at most {errors['cold']:.1e} from cold,"
-        f" {errors['wrapped']:.1e} later ({contract.parity['bins']} frames)",
-        soft_wrap=True,
-    )
-    for line in stability_report(contract):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(
-        f"wrote {out} ({out.stat().st_size / 2**20:.2f} MiB)", highlight=False, soft_wrap=True
-    )
 
 
 def strips() -> NDArray[np.uint8]:

@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 from stream.errors import ConfigError, RecordingError
 from stream.files import check_there
 
-STEP_S = 4096 / 3 / 11025
-"""Seconds from one value of a fingerprint to the next."""
-
 Fingerprint = NDArray[np.uint32]
 """Chromaprint's raw values (steps,), 32 bits of what changes in the harmony."""
 

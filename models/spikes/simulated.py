@@ -103,21 +103,3 @@ def coupled_population(
         true_rates=Series(np.arange(bins, dtype=np.float64) * WIDTH_S, rates, names, "Hz"),
     )
     return Coupled(recording, coupling, hub)
-
-
-def coupling_found(attention: Floats, coupling: Floats) -> float:
-    """Return how well an attention matrix ranks true couplings above absent ones.
-
-    The area under the ROC curve over all ordered pairs of different units: .5 is chance, 1 perfect.
-
-    Parameters
-    ----------
-    attention
-        (units, units), row i, column j: how much unit i attends to unit j.
-    coupling
-        (units, units), see `Coupled.coupling`.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    pairs = ~np.eye(len(coupling), dtype=bool)
-    return float(roc_auc_score(coupling[pairs] != 0, attention[pairs]))

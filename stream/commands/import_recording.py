@@ -13,7 +13,7 @@ from rich.table import Table
 
 from stream.errors import ConfigError
 from stream.files import has_utf8_name
-from stream.spikes.importing import Imported, import_files, list_variables
+from stream.spikes.importing import import_files, list_variables
 from stream.spikes.mapping import Mapping, load_mapping, make_mapping
 from stream.spikes.nwb import read_recording, write_recording
 from stream.spikes.recording import Recording
@@ -85,7 +85,7 @@ def import_recording(
         progress.update(task, advance=1)
     for remark in imported.remarks:
         console.print(f"[yellow]note:[/] {escape(remark)}")
-    console.print(_summary(recording, imported, out))
+    console.print(_summary(recording, out))
 
 
 def _check_out(out: Path, files: list[Path]) -> None:
@@ -135,7 +135,7 @@ def _mapping(path: Path | None, options: dict[str, Any]) -> Mapping:
     return mapping.model_copy(update=options)
 
 
-def _summary(recording: Recording, imported: Imported, out: Path) -> Table:
+def _summary(recording: Recording, out: Path) -> Table:
     table = Table(title=f"{recording.name} → {out}", title_justify="left", show_header=False)
     duration_s = recording.stop_s - recording.start_s
     n_units = len(recording.units)

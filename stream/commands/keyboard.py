@@ -14,7 +14,8 @@ from stream.commands.output import check_file
 from stream.errors import ConfigError, RecordingError
 from stream.files import check_there
 from stream.music.finder.drawing import draw_grid
-from stream.music.finder.finding import SURE, Keyboard, check_layout, find_keyboard, to_work
+from stream.music.finder.finding import SURE, Keyboard, find_keyboard, to_work
+from stream.music.finder.layouts import check_layout
 from stream.music.keyboard import KEY_NAMES, KeyGrid, keys_in_view
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2

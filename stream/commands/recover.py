@@ -11,7 +11,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from stream.errors import ConfigError, RecordingError
-from stream.recording_log import format_bytes, is_being_written
+from stream.files import format_bytes
+from stream.recording_log import is_being_written
 from stream.recording_nwb import finish_log
 
 

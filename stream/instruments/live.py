@@ -6,12 +6,12 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from stream.errors import InnervateError
 from stream.instruments.arrivals import Arrivals
 from stream.instruments.reader import Reader
-from stream.node import Context, NodeSettings, Source
+from stream.node import Context, Counters, NodeSettings, Source
 from stream.packet import Packet
 
 S = TypeVar("S", bound=NodeSettings)
@@ -46,6 +46,9 @@ class LiveSource(Source[S], Generic[S, T]):
     def take(self, item: T) -> Iterable[Packet]:
         """Take one item and return the packets that it leads to at once."""
 
+    def begin(self) -> None:
+        """Get ready for the first item; called by `start`, and by those that need it by `open`."""
+
     def pending(self, now_ns: int) -> Iterable[Packet]:
         """Return what there is to send although nothing has come."""
         return ()
@@ -55,11 +58,12 @@ class LiveSource(Source[S], Generic[S, T]):
         return None
 
     def start(self, start_ns: int) -> None:
-        """Forget what came before."""
+        """Forget what came before, and begin."""
         self.arrivals.take()
         self._told = dict(self.reader.losses)
         self._missed_ns = start_ns + _PATIENCE_NS
         self._started = True
+        self.begin()
 
     def due_ns(self) -> int | None:
         """Return that something has come, or when time has to pass without it."""
@@ -109,14 +113,27 @@ class LiveSource(Source[S], Generic[S, T]):
 
     def tell(self) -> None:
         """Bring into the report what the reader has counted since the last time."""
-        reader, counters = self.reader, self.context.counters
-        for reason, total in list(reader.losses.items()):
-            if (more := total - self._told.get(reason, 0)) > 0:
-                counters.drop(reason, more)
-                self._told[reason] = total
-        if reader.outages:
-            counters.note("outages", reader.outages)
-            counters.note("attempts", reader.attempts)
-            lost_ns = reader.lost_ns
-            away_s = 0.0 if lost_ns is None else (time.monotonic_ns() - lost_ns) / 1e9
-            counters.note("away_s", round(away_s, 1))
+        tell_losses(self.reader, self._told, self.context.counters)
+
+
+class Reads(Protocol):
+    """What tells of a thread that reads how it does; see `Reader`."""
+
+    losses: dict[str, int]
+    lost_ns: int | None
+    outages: int
+    attempts: int
+
+
+def tell_losses(reader: Reads, told: dict[str, int], counters: Counters) -> None:
+    """Bring into a report what a reader has counted beyond what was `told`, which grows by it."""
+    for reason, total in list(reader.losses.items()):
+        if (more := total - told.get(reason, 0)) > 0:
+            counters.drop(reason, more)
+            told[reason] = total
+    if reader.outages:
+        lost_ns = reader.lost_ns
+        away_s = 0.0 if lost_ns is None else (time.monotonic_ns() - lost_ns) / 1e9
+        counters.notes |= {
+            "outages": reader.outages, "attempts": reader.attempts, "away_s": round(away_s, 1)
+        }  # fmt: skip

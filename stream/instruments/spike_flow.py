@@ -84,7 +84,7 @@ class SpikeFlow:
             return
         late = int((samples < self._sent).sum())
         if late:
-            self._count("late_spikes", late)
+            self._counters.count("late_spikes", late)
         self._samples.append(samples)
         self._units.append(units)
         self._held += len(samples)
@@ -122,10 +122,10 @@ class SpikeFlow:
         """Learn where the instrument's clock is; a segment that begins here begins at `oldest`."""
         if self._begun:
             if self._allowance_ns is not None and self._silent(arrived_ns):
-                self._count("silences")
+                self._counters.count("silences")
                 self._end()
             elif self._jumped(newest, arrived_ns):
-                self._count("clock_jumps")
+                self._counters.count("clock_jumps")
                 if self._counters.notes["clock_jumps"] == 1:
                     _log.warning("the clock of the instrument jumped to %d: a new segment", newest)
                 self._end()
@@ -205,9 +205,6 @@ class SpikeFlow:
         packet.gap, self._gap = self._gap, 0
         self._done.append(packet)
         self._sent = end
-
-    def _count(self, note: str, count: int = 1) -> None:
-        self._counters.note(note, self._counters.notes.get(note, 0) + count)
 
 
 def _source_ns(samples: NDArray[np.int64], rate_hz: float) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from pydantic import Field
 from stream.errors import ConfigError, MissingExtraError
 from stream.node import CLOSED, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
-from stream.recording_log import LogWriter, misfit
+from stream.recording_log_writer import LogWriter
 from stream.recording_nwb import finish_log
 from stream.recording_survey import can_be_kept
 
@@ -121,7 +121,7 @@ class Record(Node[RecordSettings]):
             The disk is full or fails; what was recorded before is safe in the log.
         """
         assert self._log is not None
-        reason = misfit(self.context.inputs[stream], packet)
+        reason = self.context.inputs[stream].misfit(packet)
         if reason:
             self.context.counters.drop(reason)
             self._log.write_refused(stream, packet, time.monotonic_ns(), reason)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from stream.errors import InnervateError
 from stream.node import Counters, Node, StreamSpec
 from stream.packet import Packet
@@ -60,7 +58,6 @@ class Output:
         self.locals: list[Local] = []
         self.slots: SlotWriter | None = None
         self.period_ns = None if spec.period_s is None else to_ns(spec.period_s)
-        self._dtype = np.dtype(spec.dtype)
 
     def release(self, slot: int) -> None:
         """Take a slot back."""
@@ -69,23 +66,13 @@ class Output:
 
     def check(self, packet: Packet) -> None:
         """Refuse what is not what the pipeline was validated with."""
-        shape = packet.data.shape
-        if (
-            packet.kind != self.spec.kind
-            or packet.data.dtype != self._dtype
-            or not (shape == self.spec.shape or self._fits(shape))
-        ):
+        if self.spec.misfit(packet):
             want = " x ".join("n" if size is None else str(size) for size in self.spec.shape)
             raise InnervateError(
-                f"it emitted {packet.kind} of {packet.data.dtype} with shape {shape} on"
-                f" '{self.stream}', announced were {self.spec.kind} of {self._dtype} with shape"
-                f" ({want})."
+                f"it emitted {packet.kind} of {packet.data.dtype} with shape {packet.data.shape}"
+                f" on '{self.stream}', announced were {self.spec.kind} of {self.spec.dtype} with"
+                f" shape ({want})."
             )
-
-    def _fits(self, shape: tuple[int, ...]) -> bool:
-        return len(shape) == len(self.spec.shape) and all(
-            want is None or have == want for have, want in zip(shape, self.spec.shape, strict=True)
-        )
 
 
 class Running:

@@ -11,12 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ from stream.runtime.process import Limits, WorkerProcess
 from stream.runtime.report import Report, assemble
 from stream.runtime.run_folders import announced, run_folder
 from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
+from stream.runtime.surroundings import ending_signals, logged
 from stream.units import to_ns
 
 _START_DELAY_NS = 50_000_000
@@ -94,48 +92,13 @@ def run_plan(
         )  # fmt: skip
         with (
             announced(folder, plan.name, f"{prefix}status"),
-            _logged(folder / "supervisor.log"),
-            _signals(supervisor.interrupt),
+            logged(_log, folder / "supervisor.log"),
+            ending_signals(supervisor.interrupt),
         ):
             try:
                 return supervisor.run()
             finally:
                 supervisor.close()
-
-
-@contextmanager
-def _logged(file: Path) -> Iterator[None]:
-    """Write the log of this module to a file: the terminal belongs to the console view."""
-    handler = logging.FileHandler(file, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
-    propagate, _log.propagate = _log.propagate, False
-    _log.addHandler(handler)
-    try:
-        yield
-    finally:
-        _log.removeHandler(handler)
-        _log.propagate = propagate
-        handler.close()
-
-
-@contextmanager
-def _signals(handler: Callable[[], None]) -> Iterator[None]:
-    """Send Ctrl-C, SIGTERM and SIGHUP to the run, when this is the thread that receives them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # A closed terminal ends a run as well, unless that is ignored, as under nohup.
-    numbers = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None))
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = [signal.signal(number, lambda *_: handler()) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, previous in zip(numbers, before, strict=True):
-            signal.signal(number, previous)
 
 
 class _Supervisor:

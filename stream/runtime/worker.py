@@ -208,28 +208,11 @@ class Worker:
         next_ns = _NEVER_NS
         paced = False
         for running in self._nodes.values():
-            if running.finished:
-                continue
-            node = running.node
-            is_source = isinstance(node, Source)
-            due_ns = self._calls.due(running)
-            if running.finished:
-                continue
-            if is_source and self._ends(node, due_ns):
-                self._finish(running)
-                continue
-            if due_ns is None:
-                continue
-            if due_ns <= time.monotonic_ns():
+            node, due_ns = running.node, self._due(running)
+            if due_ns is not None and due_ns <= time.monotonic_ns():
                 trackers = running.end_to_end.values()
                 self._emit(running, self._calls.call(running, node.tick), trackers)
-                if not running.finished:
-                    due_ns = self._calls.due(running)
-                if running.finished:
-                    continue
-                if is_source and self._ends(node, due_ns):
-                    self._finish(running)
-                    continue
+                due_ns = self._due(running)
             if due_ns is not None and due_ns < next_ns:
                 next_ns, paced = due_ns, isinstance(node, Source) and node.wakes is None
         if self._start.stop_ns is not None and any(
@@ -237,6 +220,18 @@ class Worker:
         ):
             next_ns = min(next_ns, max(self._start.stop_ns, time.monotonic_ns()))
         return next_ns, paced
+
+    def _due(self, running: Running) -> int | None:
+        """Return when a node is due, if ever; a source that has come to its end is finished."""
+        if running.finished:
+            return None
+        due_ns = self._calls.due(running)
+        if running.finished:
+            return None
+        if isinstance(running.node, Source) and self._ends(running.node, due_ns):
+            self._finish(running)
+            return None
+        return due_ns
 
     def _ends(self, source: Node[Any], due_ns: int | None) -> bool:
         assert self._start is not None

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream.errors import ConfigError, RecordingError
 from stream.spikes.checks import check_recording, whole_counts
 from stream.spikes.import_layout import Layout, Stretch
-from stream.spikes.mapping import Counts, Mapping, Signal, Times, Variable, Where
+from stream.spikes.import_signals import Signals
+from stream.spikes.mapping import Counts, Mapping, Signal, Times, Variable
 from stream.spikes.nwb_write import Session
 from stream.spikes.readers import Tree, describe, open_files
-from stream.spikes.recording import Floats, Recording, Series, Trials
+from stream.spikes.recording import Floats, Recording, Trials
 from stream.spikes.variables import Array, Variables
 from stream.units import to_ns
 
@@ -89,23 +89,22 @@ class _Importer:
             n_units = len(times)
         start_s, stop_s = self.stretches[0].start_s, self.stretches[-1].stop_s
         names = self._unit_names(n_units, captured)
+        signals = Signals(self.source, self.stretches, self.width_s, mapping.times, self.remarks)
         behaviour = {
-            name: self._series(signal, f"behaviour.{name}", signal.columns)
+            name: signals.series(signal, f"behaviour.{name}", signal.columns)
             for name, signal in mapping.behaviour.items()
         }
         rates = None
         if mapping.true_rates is not None:
-            signal = Signal(
-                **(mapping.true_rates.model_dump() | {"unit": "Hz"}),
-            )
-            rates = self._series(signal, "true_rates", names)
+            signal = Signal(**(mapping.true_rates.model_dump() | {"unit": "Hz"}))
+            rates = signals.series(signal, "true_rates", names)
         layout = Layout(self.source, self.stretches, self.width_s)
         recording = Recording(
             name=mapping.name or self.paths[0].stem,
             units=names,
             start_s=start_s,
             stop_s=stop_s,
-            segment_starts_s=layout.segment_starts(mapping.segments, self._where),
+            segment_starts_s=layout.segment_starts(mapping.segments, signals.begins),
             segment_stops_s=None,
             spike_times_s=times,
             counts=counts,
@@ -291,115 +290,6 @@ class _Importer:
                 f"key 'units.format': '{units.format}' does not fit; there are {len(rows[0])}"
                 " values a unit, written {1}, {2} and so on."
             ) from None
-
-    # Signals
-
-    def _series(self, signal: Signal, key: str, names: Sequence[str]) -> Series:
-        tables = self.source.tables(signal, signal.axes, key)
-        if len(tables) != len(self.stretches):
-            raise ConfigError(
-                f"key '{key}': {signal.text} has {len(tables)} parts, the spikes have"
-                f" {len(self.stretches)}."
-            )
-        if tables[0].dtype.kind not in "fiub":
-            raise ConfigError(f"key '{key}': {signal.text} holds {tables[0].dtype}, not numbers.")
-        width = tables[0].shape[1]
-        if not names:
-            names = ("x", "y", "z")[:width] if width <= 3 else [str(i) for i in range(width)]
-        if any(table.shape[1] != len(names) for table in tables):
-            raise ConfigError(
-                f"key '{key}': {signal.text} has {width} columns, and {len(names)} names"
-                f" ({', '.join(list(names)[:6])})."
-            )
-        clocks = self._clocks(signal, key, tables)
-        kept = [
-            self._distinct(signal, key, clock) & (clock < stretch.stop_s - 1e-9)
-            if signal.rate is not None
-            else self._distinct(signal, key, clock)
-            for clock, stretch in zip(clocks, self.stretches, strict=True)
-        ]
-        return Series(
-            times_s=np.concatenate([clock[keep] for clock, keep in zip(clocks, kept, strict=True)]),
-            values=np.concatenate(
-                [table[keep] for table, keep in zip(tables, kept, strict=True)]
-            ).astype(np.float64),
-            columns=tuple(names),
-            unit=signal.unit,
-        )
-
-    def _clocks(self, signal: Signal, key: str, tables: list[Array]) -> list[Floats]:
-        """Return the times of the samples of each stretch, on the clock of the recording."""
-        if signal.time is not None and signal.rate is not None:
-            raise ConfigError(f"key '{key}': has both 'time' and 'rate'; one of them says when.")
-        clocks: list[Floats] = []
-        for i, (table, stretch) in enumerate(zip(tables, self.stretches, strict=True)):
-            if signal.time is not None:
-                part = self.parts[min(i, len(self.parts) - 1)]
-                own = self.source.numbers(signal.time, f"{key}.time", part).ravel()
-                clock = own - stretch.origin_s + stretch.start_s
-                if len(clock) != len(table):
-                    raise ConfigError(
-                        f"key '{key}.time': {signal.time.text} has {len(clock)} times for"
-                        f" {len(table)} samples of {signal.text}."
-                    )
-            elif signal.rate is not None:
-                times = self.mapping.times
-                # Beside spike times without a span, the clock of the file begins with the signal.
-                zero_s = stretch.origin_s if times is None or times.span is not None else 0.0
-                first_s = stretch.start_s + zero_s - stretch.origin_s
-                clock = first_s + np.arange(len(table)) / signal.rate
-                more_s = first_s + len(table) / signal.rate - stretch.stop_s
-                if more_s >= max(2 / signal.rate, self.width_s or 0):
-                    raise ConfigError(
-                        f"key '{key}.rate': {len(table)} samples at {signal.rate:g} Hz last"
-                        f" {more_s:g} s longer than the spikes"
-                        f" ({stretch.stop_s - stretch.start_s:g} s)."
-                    )
-            else:
-                clock = self._bin_clock(signal, key, len(table), stretch)
-            clocks.append(clock)
-        return clocks
-
-    def _bin_clock(self, signal: Signal, key: str, n: int, stretch: Stretch) -> Floats:
-        if self.width_s is None:
-            raise ConfigError(
-                f"key '{key}': beside spike times a signal needs 'rate' (such as '60 Hz') or"
-                " 'time' (the variable with its times)."
-            )
-        bins = round((stretch.stop_s - stretch.start_s) / self.width_s)
-        if n != bins:
-            raise ConfigError(
-                f"key '{key}': {signal.text} has {n} samples for {bins} bins; state '{key}.axes',"
-                " or 'rate' or 'time' if it has a clock of its own."
-            )
-        return np.asarray(stretch.start_s + np.arange(n) * self.width_s, dtype=np.float64)
-
-    def _distinct(self, signal: Signal, key: str, clock: Floats) -> NDArray[np.bool_]:
-        keep = np.append(True, np.diff(clock) != 0)
-        repeated = int((~keep).sum())
-        if repeated and signal.repeated_times == "refuse":
-            raise ConfigError(
-                f"key '{key}.time': {repeated} samples bear the same time as the one before;"
-                " 'repeated_times: keep first' leaves them out."
-            )
-        if repeated:
-            self.remarks.append(f"{key}: {repeated} samples with a repeated time were left out.")
-        return keep
-
-    # Segments and trials
-
-    def _where(self, where: Where) -> Floats:
-        """Return the times at which a signal says that a segment begins."""
-        found: NDArray[np.intp]
-        series = self._series(where, "segments.where", ())
-        if where.equals is not None:
-            found = np.flatnonzero((series.values == where.equals).all(axis=1))
-        else:
-            steps = np.linalg.norm(np.diff(series.values, axis=0), axis=1)
-            found = 1 + np.flatnonzero(steps > where.steps_over)
-        if not len(found):
-            raise ConfigError(f"key 'segments.where': nowhere in {where.text} is this so.")
-        return series.times_s[found]
 
     def _trials(self, layout: Layout) -> Trials | None:
         trials = self.mapping.trials

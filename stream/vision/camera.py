@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from stream.errors import ConfigError
+from stream.instruments.live import tell_losses
 from stream.node import Context, NodeSettings, Source, StreamSpec
 from stream.packet import Packet
 from stream.units import Hertz
@@ -164,14 +165,4 @@ class CameraSource(Source[CameraSettings]):
         self._frames += 1
 
     def _tell(self) -> None:
-        capture, counters = self._capture, self.context.counters
-        for reason, total in capture.losses.items():
-            if (more := total - self._told.get(reason, 0)) > 0:
-                counters.drop(reason, more)
-                self._told[reason] = total
-        if capture.outages:
-            counters.note("outages", capture.outages)
-            counters.note("attempts", capture.attempts)
-            lost_ns = capture.lost_ns
-            away_s = 0.0 if lost_ns is None else (time.monotonic_ns() - lost_ns) / 1e9
-            counters.note("away_s", round(away_s, 1))
+        tell_losses(self._capture, self._told, self.context.counters)

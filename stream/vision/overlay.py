@@ -202,13 +202,11 @@ class Overlay(Node[OverlaySettings]):
         note("frames_written", writer.written)
         note("frames_repeated", writer.repeated)
         note("frames_merged", writer.merged)
-        if writer.cut_s:
-            note("silence_cut_s", round(writer.cut_s, 3))
+        self.context.counters.note_rare(silence_cut_s=round(writer.cut_s, 3))
 
     def _draw(self, held: _Held, ready: bool) -> None:
         if not ready:
-            notes = self.context.counters.notes
-            self.context.counters.note("drawn_unmatched", notes.get("drawn_unmatched", 0) + 1)
+            self.context.counters.count("drawn_unmatched")
         scene = Scene(held.source_ns)
         for layer in self._layers.values():
             if layer.latency_ms is not None:

@@ -87,7 +87,6 @@ class Video(PacedSource[VideoSettings]):
             shift_ns += last_ns - first_ns + (to_ns(period_s) if period_s else step_ns)
 
     def _note(self) -> None:
-        if self._file.missing:
-            self.context.counters.note("missing_frames", self._file.missing)
-        if self._file.counted_times:
-            self.context.counters.note("counted_times", self._file.counted_times)
+        self.context.counters.note_rare(
+            missing_frames=self._file.missing, counted_times=self._file.counted_times
+        )

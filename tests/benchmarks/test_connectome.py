@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+
+from innervate_command import innervate
 
 
 def test_a_part_of_the_benchmark_gives_flat_rows(tmp_path):
     file = tmp_path / "rows.json"
-    command = "import sys; from stream.commands import main; main()"
-    options = ["bench", "connectome", "--quick", "--only", "paper", "--json", str(file)]
-    run = subprocess.run(
-        [sys.executable, "-c", command, *options], capture_output=True, text=True, timeout=90,
-        check=False,
-    )  # fmt: skip
+    run = innervate("bench", "connectome", "--quick", "--only", "paper", "--json", file)
     assert run.returncode == 0, run.stderr
     result = json.loads(file.read_text())
     best = {r["simulation"]: r["J"] for r in result["rows"] if r["method"] == "tpc"}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from innervate_command import innervate
 
 from exporters.commands.export import export
 from models.commands.train_baseline import train
@@ -98,16 +96,13 @@ def test_what_does_not_fit_a_baseline_is_refused_with_the_reason(
 
 
 def test_the_commands_take_the_name_of_a_baseline(session: Path, tmp_path: Path) -> None:
-    def innervate(*told: str) -> str:
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("innervate")), *told], text=True, check=False,
-            capture_output=True, env=os.environ | {"COLUMNS": "200"}, timeout=100,
-        )  # fmt: skip
+    def told(*arguments: str) -> str:
+        done = innervate(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     data, fit = ("--data", str(session)), str(tmp_path / "fit")
-    said = innervate("train", "wiener", *data, "--behaviour", "hand_vel", "--out", fit)
+    said = told("train", "wiener", *data, "--behaviour", "hand_vel", "--out", fit)
     assert f"next: innervate export {fit} --out model.onnx" in said
-    innervate("export", fit, "--out", str(tmp_path / "w.onnx"))
-    assert "R2" in innervate("evaluate", "wiener", *data, "--model", str(tmp_path / "w.onnx"))
+    told("export", fit, "--out", str(tmp_path / "w.onnx"))
+    assert "R2" in told("evaluate", "wiener", *data, "--model", str(tmp_path / "w.onnx"))

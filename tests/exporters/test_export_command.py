@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from innervate_command import Said
 
 from exporters.commands.export import export
 from models.spikes.gru import GRU, GRUConfig
@@ -113,16 +112,11 @@ def test_a_folder_without_a_trained_network_is_refused(tmp_path: Path) -> None:
         export(tmp_path, out=tmp_path / "m.onnx")
 
 
-def test_mistakes_at_the_command_line_are_sentences(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "export", str(tmp_path), "--out",
-         str(tmp_path / "m.onnx"), "--quantise", "int2"],
-        capture_output=True, check=False, text=True, env=os.environ | {"COLUMNS": "200"},
-        timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "--quantise takes int8 or int4, found 'int2'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_at_the_command_line_are_sentences(
+    innervate_here: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = innervate_here("export", tmp_path, "--out", tmp_path / "m.onnx", "--quantise", "int2")
+    said.refuses("--quantise takes int8 or int4, found 'int2'")
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from innervate_command import innervate
 
 
 def test_the_step_cost_benchmark_compares_a_step_with_windows_of_the_same_network(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "cost.json"
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "bench", "step-cost", "--units", "8",
-         "--window", "4", "--layers", "1", "--rounds", "1", "--json", str(file)],
-        capture_output=True, check=False, text=True, timeout=100,
+    done = innervate(
+        "bench", "step-cost", "--units", 8, "--window", 4, "--layers", 1, "--rounds", 1, "--json",
+        file,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +14,15 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from innervate_command import Said, starting
 from onnx import TensorProto, helper
 
-from stream.commands import main
 from stream.model_file import METADATA_KEY, Contract, Port, to_json
 from stream.recording_log import read_log
 
 HERE = Path(__file__).parent
 WIDTH_S = 0.005
 UNITS = ("a", "b", "c")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command ended with and said."""
-
-    code: int
-    text: str
-
-    def refuses(self, *words: str) -> None:
-        """Check that it ended in one clear sentence with these words and no traceback."""
-        assert self.code in (1, 2), self.text
-        assert "Traceback" not in self.text, self.text
-        assert self.text.startswith("error: "), self.text
-        for word in words:
-            assert word in self.text, f"{word!r} is not in: {self.text}"
 
 
 @pytest.fixture
@@ -54,47 +36,16 @@ def write_pipeline(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def innervate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
-    """Run a command in this process, through the same `main` as the installed one."""
-
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["innervate", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.err + said.out)
-
-    return call
+def innervate(innervate_here: Callable[..., Said]) -> Callable[..., Said]:
+    return innervate_here
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `innervate` in a process of its own, whose workers find the sources beside this."""
-    processes = []
-
-    def call(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from stream.commands import main; main()",
-             *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(tmp_path / "state")},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
-        )  # fmt: skip
-        processes.append(process)
-        return process
-
-    yield call
-    # Also when a test fails: workers end with their supervisor.
-    for process in processes:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
+    with starting(PYTHONPATH=path, XDG_STATE_HOME=str(tmp_path / "state")) as start_command:
+        yield start_command
 
 
 @pytest.fixture(autouse=True)

@@ -1,21 +1,12 @@
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from innervate_command import INNERVATE, Said, innervate
 
-
-def innervate(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), *args],
-        capture_output=True,
-        check=False,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"} | env,
-        timeout=60,
-        cwd=cwd,
-    )
+Call = Callable[..., Said]
 
 
 def test_help_names_every_command() -> None:
@@ -30,10 +21,10 @@ def test_help_names_every_command() -> None:
     ["demo", "import", "train", "evaluate", "export", "label", "run", "check", "nodes",
      "inspect", "recover", "fetch", "doctor", "schema"],
 )  # fmt: skip
-def test_every_command_explains_itself(command: str) -> None:
-    done = innervate(command, "--help")
-    assert done.returncode == 0, done.stderr
-    assert "Usage:" in done.stdout
+def test_every_command_explains_itself(innervate_here: Call, command: str) -> None:
+    said = innervate_here(command, "--help")
+    assert said.code == 0, said.text
+    assert "Usage:" in said.out
 
 
 def test_a_mistake_in_a_pipeline_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
@@ -48,7 +39,7 @@ def test_a_mistake_in_a_pipeline_is_one_message_and_exit_code_2(tmp_path: Path) 
 def test_output_that_finds_no_room_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("innervate")), "schema"],
+            [INNERVATE, "schema"],
             stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=60,
         )  # fmt: skip
     assert done.returncode == 1
@@ -120,7 +111,7 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(tmp_path: Path) -> N
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "run", str(file)],
+        [INNERVATE, "run", str(file)],
         stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
     )  # fmt: skip
     os.close(writer)
@@ -211,17 +202,20 @@ def test_a_pipeline_with_a_broken_plug_in_and_a_broken_command_are_one_message(
         ("evaluate gru --data p.yaml --model x --json folder", "--json: folder cannot be written"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path, command: str, says: str) -> None:
+def test_what_cannot_work_is_said_in_one_sentence(
+    innervate_here: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, says: str
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "p.yaml").write_text(
         "nodes:\n  cells: {use: spikes.simulate, population: lorenz, units: 8}\n"
     )
     zoo = Path(__file__).parents[2] / "models" / "zoo"
     (tmp_path / "lorenz.onnx").symlink_to(zoo / "lorenz-stndt.onnx")
-    done = innervate(*command.split(), cwd=tmp_path)
-    assert done.returncode in (1, 2)
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    said = innervate_here(*command.split())
+    assert said.code in (1, 2)
+    assert says in said.err
+    assert "Traceback" not in said.err
 
 
 def test_bench_lists_the_benchmarks() -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from innervate_command import Said
 from onnx import TensorProto, helper, numpy_helper
 
 from stream import model_file
@@ -211,32 +213,28 @@ def test_damaged_files_are_refused_or_read_but_never_raise_anything_else(
             read_contract(tmp_path / "damaged.onnx")
 
 
-def inspect(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), "inspect", *args],
-        capture_output=True, check=False, text=True, env=os.environ | {"COLUMNS": "160"},
-        timeout=60,
-    )  # fmt: skip
-
-
-def test_inspect_prints_the_card_and_writes_it_as_json(tmp_path: Path) -> None:
+def test_inspect_prints_the_card_and_writes_it_as_json(
+    innervate_here: Callable[..., Said], tmp_path: Path
+) -> None:
     path = save(tmp_path / "m.onnx")
-    done = inspect(str(path), "--json", str(tmp_path / "card.json"))
-    assert done.returncode == 0, done.stderr
+    done = innervate_here("inspect", str(path), "--json", str(tmp_path / "card.json"))
+    assert done.code == 0, done.err
     for text in ("leaky", "2 unit", "20 ms", "1 updated in place", "CC0", "co-bps", "0.2500"):
-        assert text in done.stdout
+        assert text in done.out
     card = json.loads((tmp_path / "card.json").read_text())
     assert msgspec.convert(card["contract"], Contract) == CONTRACT
     assert card["bytes"] == path.stat().st_size
 
 
-def test_inspect_explains_in_one_line_why_a_file_is_no_model(tmp_path: Path) -> None:
+def test_inspect_explains_in_one_line_why_a_file_is_no_model(
+    innervate_here: Callable[..., Said], tmp_path: Path
+) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("not a model")
-    done = inspect(str(path))
-    assert done.returncode == 1
-    assert "m.onnx is no whole ONNX file" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = innervate_here("inspect", str(path))
+    assert done.code == 1
+    assert "m.onnx is no whole ONNX file" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_inspect_needs_neither_torch_nor_onnx(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from stream.errors import RecordingError
 from stream.node import StreamSpec
 from stream.packet import Packet
-from stream.recording_log import Logged, LogReader, LogWriter, is_being_written, misfit, read_log
+from stream.recording_log import Logged, LogReader, is_being_written, read_log
+from stream.recording_log_writer import LogWriter
 from stream.recording_nwb import finish_log
 
 SPEC = StreamSpec("rates", (4,), "float32", ("a", "b", "c", "d"), "Hz", 0.005, {"model": {"n": 1}})
@@ -188,4 +189,4 @@ def test_a_log_that_cannot_be_begun_leaves_nothing_behind(tmp_path):
     ],
 )
 def test_a_packet_unlike_its_stream_is_told_from_one_that_fits(spec, data, says):
-    assert misfit(spec, Packet("rates", data, 0, 0, 0)) == says
+    assert spec.misfit(Packet("rates", data, 0, 0, 0)) == says

@@ -112,15 +112,11 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
                 f"listen: {s.listen} cannot be listened to ({error.strerror or error}); has this"
                 " host an address in the network of the device, and is the port free?"
             ) from None
-        self._begin()
+        self.begin()
         self.reader.start(connected=True)
 
-    def start(self, start_ns: int) -> None:
-        """Forget what came before."""
-        super().start(start_ns)
-        self._begin()
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know nothing of what came before."""
         self._flow: SpikeFlow | None = None
         self._first: Heard | None = None
         self._newest: int | None = None
@@ -157,10 +153,9 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
         hole_s = (item.newest - before) / flow.clock.rate_hz
         if hole_s < _HOLE_S:
             return
-        notes = self.context.counters.notes
-        self.context.counters.note("missing_s", round(notes.get("missing_s", 0) + hole_s, 3))
+        self.context.counters.count("missing_s", hole_s)
         if hole_s > _OUTAGE_S:
-            self.context.counters.note("outages", notes.get("outages", 0) + 1)
+            self.context.counters.count("outages")
             flow.lost()
         else:
             behind = item.newest - round(_BEHIND_S * flow.clock.rate_hz)
@@ -211,5 +206,4 @@ class Blackrock(LiveSource[BlackrockSettings, Heard]):
     def tell(self) -> None:
         """Bring into the report what the reader has counted since the last time."""
         super().tell()
-        if self.reader.kinds:
-            self.context.counters.note("other_packets", dict(self.reader.kinds))
+        self.context.counters.note_rare(other_packets=dict(self.reader.kinds))

@@ -137,15 +137,11 @@ class Feed(LiveSource[FeedSettings, Came]):
                 " program may have it, or it is not an address of this host."
             ) from None
         context.counters.note("messages", 0)
-        self._begin()
+        self.begin()
         self.reader.start(connected=True)
 
-    def start(self, start_ns: int) -> None:
-        """Forget what came before."""
-        super().start(start_ns)
-        self._begin()
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know nothing of what came before."""
         counters = self.context.counters
         self._flow = SpikeFlow(self._clock, counters, self.settings.late)
         self._regular = RegularFlow(self._clock, counters)

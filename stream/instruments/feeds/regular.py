@@ -42,9 +42,8 @@ class RegularFlow:
         if self._next is not None:
             early_ns = -self.clock.away_ns(end, arrived_ns)
             if first < self._next - jump or early_ns > JUMP_S * 1e9:
-                jumps = self._counters.notes.get("clock_jumps", 0) + 1
-                self._counters.note("clock_jumps", jumps)
-                if jumps == 1:
+                self._counters.count("clock_jumps")
+                if self._counters.notes["clock_jumps"] == 1:
                     _log.warning("the clock of the sender jumped to %d: a new segment", first)
                 self.lost()
             elif first < self._next:

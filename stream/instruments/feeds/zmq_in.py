@@ -106,15 +106,11 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
         self._same_host = not leaves_host(s.address, "address")
         self.reader = ZmqReader(s.address, self.arrivals, s.stream, largest, self._keys())
         self.reader.connect()
-        self._begin()
+        self.begin()
         self.reader.start(connected=True)
 
-    def start(self, start_ns: int) -> None:
-        """Forget what came before."""
-        super().start(start_ns)
-        self._begin()
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know nothing of what came before."""
         self._clock = SampleClock(1e9)
         self._seq: int | None = None
         self._theirs: int | None = None
@@ -139,7 +135,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
             _log.info("'%s' has ended", stream)
             self._new()
             return ()
-        if reason := self._wrong(packet):
+        if reason := self._spec.misfit(packet):
             found = f"{packet.kind} of {packet.data.shape} {packet.data.dtype}"
             self._refuse(reason, f"{found} came where the settings say otherwise")
             return ()
@@ -148,9 +144,7 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
     def _sent(self, packet: Packet, arrived_ns: int) -> list[Packet]:
         if self._seq is not None and packet.seq <= self._seq:
             # Numbers only rise, so this is another run, or another sender beside it.
-            self.context.counters.note(
-                "restarts", self.context.counters.notes.get("restarts", 0) + 1
-            )
+            self.context.counters.count("restarts")
             self._new()
         elif self._seq is not None and packet.seq > self._seq + 1:
             missing = packet.seq - self._seq - 1
@@ -177,17 +171,6 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
         self._seq = self._theirs = None
         if not self._same_host:
             self._clock.restart()
-
-    def _wrong(self, packet: Packet) -> str:
-        spec, data = self._spec, packet.data
-        if packet.kind != spec.kind:
-            return "wrong_kind"
-        if data.dtype.name != spec.dtype:
-            return "wrong_dtype"
-        fits = data.ndim == len(spec.shape) and all(
-            wanted in (None, size) for wanted, size in zip(spec.shape, data.shape, strict=True)
-        )
-        return "" if fits else "wrong_shape"
 
     def _refuse(self, reason: str, message: str) -> None:
         if reason not in self.context.counters.dropped:

@@ -104,15 +104,11 @@ class Intan(LiveSource[IntanSettings, Got | None]):
         except RhxError as error:
             self.reader.disconnect()
             raise ConfigError(str(error)) from None
-        self._begin()
+        self.begin()
         self.reader.start(connected=True)
 
-    def start(self, start_ns: int) -> None:
-        """Forget what came before."""
-        super().start(start_ns)
-        self._begin()
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know nothing of what came before."""
         self._flow = SpikeFlow(self._clock, self.context.counters)
         self._unwrap = Unwrap(round(JUMP_S * self.settings.rate))
         self._next: int | None = None

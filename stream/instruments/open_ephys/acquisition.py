@@ -161,14 +161,12 @@ class Acquisition:
             note("clock_offset_ms", round(at_ms, 3))
             note("worst_block_late_ms", round(self._worst_ns / 1e6, 3))
         note("missing_samples", self._missing_samples)
-        for key, value in (
-            ("late_spikes", self._spikes.late),
-            ("implausible_times", self._spikes.strange + self._edges.strange),
-            ("acquisitions", self.segment + 1 if self.segment else 0),
-            ("clock_jumps", self._jumps),
-        ):
-            if value:
-                note(key, value)
+        self._counters.note_rare(
+            late_spikes=self._spikes.late,
+            implausible_times=self._spikes.strange + self._edges.strange,
+            acquisitions=self.segment + 1 if self.segment else 0,
+            clock_jumps=self._jumps,
+        )
         if (ppm := self.clock.drift_ppm) is not None:
             note("drift_ppm", round(ppm, 1))
             measured_hz = self._rate_hz / (1 + ppm * 1e-6)

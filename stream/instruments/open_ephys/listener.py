@@ -154,9 +154,7 @@ class Listener(Source[S], ABC):
         self._away = away
 
     def _tell(self) -> None:
-        note = self.context.counters.note
         self.acquisition.note()
-        if self._outages:
-            note("outages", self._outages)
-        if self._subscription.lost:
-            note("connections_lost", self._subscription.lost)
+        self.context.counters.note_rare(
+            outages=self._outages, connections_lost=self._subscription.lost
+        )

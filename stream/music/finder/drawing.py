@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream.music.keyboard import KEY_NAMES, KeyGrid
+from stream.music.finder.layouts import WHITE_NAMES
+from stream.music.keyboard import KeyGrid
 from stream.vision.frames import Frame
 from stream.vision.opencv import load_cv2
 
-_WHITE_NAMES = tuple(name for name in KEY_NAMES if "#" not in name)
 _LINE = (255, 170, 60)
 _OCTAVE = (60, 220, 60)
 _MIDDLE = (230, 60, 230)
@@ -31,14 +31,14 @@ def draw_grid(picture: Frame, grid: KeyGrid) -> None:
         return [np.round(points.clip(-3e4, 3e4) * 16).astype(np.int32)]
 
     for number in np.flatnonzero(there):
-        name = _WHITE_NAMES[number] if number < len(_WHITE_NAMES) else ""
+        name = WHITE_NAMES[number] if number < len(WHITE_NAMES) else ""
         colour = _MIDDLE if name == "C4" else _OCTAVE if name.startswith("C") else _LINE
         cv2.polylines(picture, spots(grid[:, number]), False, colour, thick, cv2.LINE_AA, 4)
     for level in grid:
         if there.any():
             cv2.polylines(picture, spots(level[there]), False, _LEVEL, thick, cv2.LINE_AA, 4)
     for number in np.flatnonzero(there[:-1] & there[1:]):
-        name = _WHITE_NAMES[number]
+        name = WHITE_NAMES[number]
         if not name.startswith("C") and name != "A0":
             continue
         far, near = (grid[level, number : number + 2].mean(axis=0) for level in (1, 2))

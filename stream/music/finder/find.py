@@ -12,16 +12,15 @@ from pydantic import Field
 from stream.errors import ConfigError
 from stream.music.finder.drawing import draw_grid
 from stream.music.finder.finding import (
-    SIZES,
     SURE,
-    Floats,
     Keyboard,
-    check_layout,
     find_keyboard,
     keyboard_at,
     median_of_five,
     to_work,
 )
+from stream.music.finder.layouts import SIZES, check_layout
+from stream.music.finder.plane import Floats
 from stream.music.finder.seeds import WORK_PX
 from stream.music.finder.tracking import Tracker, same_place
 from stream.music.keyboard import FOUND, NONE, KeyGrid, keyboard_spec, no_grid

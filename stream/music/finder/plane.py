@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stream.music.keyboard import CENTRES_U, IS_BLACK
 
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 BLACKS_U: Doubles = np.unique(np.round((CENTRES_U[IS_BLACK].astype(float) + 5) % 7, 2))
 """(5,) The middles of the blacks of an octave, in whites from the left edge of C."""

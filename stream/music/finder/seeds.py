@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.music.finder.plane import BLACKS_U
+from stream.music.finder.plane import BLACKS_U, Floats
 from stream.music.keyboard import BLACK_WIDTH_U
 from stream.vision.opencv import load_cv2
-
-Floats = NDArray[np.float32]
 
 WORK_PX = 960
 OCTAVES = 2

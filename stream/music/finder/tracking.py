@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream.music.finder.finding import Floats, Keyboard
-from stream.music.finder.fitting import SUPPORTED, Pyramid, follow
-from stream.music.finder.plane import Doubles
+from stream.music.finder.bars import SUPPORTED, Pyramid
+from stream.music.finder.finding import Keyboard
+from stream.music.finder.fitting import follow
+from stream.music.finder.plane import Doubles, Floats
 
 # Of the blacks that were seen when it was found: so many must be there, or it is covered or gone.
 _THERE = 0.4

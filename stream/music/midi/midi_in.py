@@ -131,7 +131,7 @@ class MidiIn(Source[MidiInSettings]):
             _log.warning("the MIDI input '%s' has gone", self._port.name)
             self._input.close()
             self._input = None
-            counters.note("outages", counters.notes.get("outages", 0) + 1)
+            counters.count("outages")
             return [self._make(now_ns, self._held.release())]
         if self._input is None:
             try:

@@ -197,27 +197,19 @@ class Midi(Node[MidiSettings]):
     def _note_port(self) -> None:
         port = self._port
         assert port is not None
-        note = self.context.counters.note
-        note("silences", self._silences)
-        for key, value in (
-            ("outages", port.outages),
-            ("not_sent", port.not_sent),
-            ("trouble", port.trouble),
-        ):
-            if value or key in self.context.counters.notes:
-                note(key, value)
+        counters = self.context.counters
+        counters.note("silences", self._silences)
+        counters.note_rare(outages=port.outages, not_sent=port.not_sent, trouble=port.trouble)
 
     def _note_file(self, file: MidiFile) -> None:
-        note = self.context.counters.note
-        note("file_notes", file.notes)
-        note("file_starts_s", file.starts_s)
-        for key, value in (
-            ("file_silences", file.silences),
-            ("clock_jumps", self._timeline.clock_jumps),
-            ("out_of_order", self._timeline.out_of_order),
-        ):
-            if value:
-                note(key, value)
+        counters = self.context.counters
+        counters.note("file_notes", file.notes)
+        counters.note("file_starts_s", file.starts_s)
+        counters.note_rare(
+            file_silences=file.silences,
+            clock_jumps=self._timeline.clock_jumps,
+            out_of_order=self._timeline.out_of_order,
+        )
 
 
 def list_ports(api: Api) -> list[str]:

@@ -235,13 +235,10 @@ class SynthNode(Node[SynthSettings]):
             self._samples.prepare(channel, program, self.context.alive)
 
     def _note_samples(self) -> None:
-        if self._samples.missing:
-            presets = ", ".join(
-                f"{bank}:{number}" for bank, number in sorted(self._samples.missing)
-            )
-            self.context.counters.note("presets_missing", presets)
-        if self._samples.unfiltered:
-            self.context.counters.note("presets_unfiltered", self._samples.unfiltered)
+        missing = (f"{bank}:{number}" for bank, number in sorted(self._samples.missing))
+        self.context.counters.note_rare(
+            presets_missing=", ".join(missing), presets_unfiltered=self._samples.unfiltered
+        )
 
     def _note(self) -> None:
         player, speaker = self._player, self._speaker
@@ -251,34 +248,27 @@ class SynthNode(Node[SynthSettings]):
         note("underruns", speaker.underruns)
         note("silences", player.silences)
         note("sound_card_latency_ms", round(speaker.latency_s * 1e3, 2))
-        rare: dict[str, Any] = {
-            "underruns_at_ends": speaker.underruns_at_ends,
-            "outages": speaker.outages,
-            "away_s": round(speaker.away_s, 3),
-            "not_played": self._not_played,
-            "late_notes": player.late,
-            "clipped_blocks": player.clipped,
-            "voices_stolen": player.synth.stolen,
-            "trouble": speaker.trouble,
-        }
-        for key, value in rare.items():
-            if value or key in self.context.counters.notes:
-                note(key, value)
+        self.context.counters.note_rare(
+            underruns_at_ends=speaker.underruns_at_ends,
+            outages=speaker.outages,
+            away_s=round(speaker.away_s, 3),
+            not_played=self._not_played,
+            late_notes=player.late,
+            clipped_blocks=player.clipped,
+            voices_stolen=player.synth.stolen,
+            trouble=speaker.trouble,
+        )
 
     def _note_file(self, file: WavFile) -> None:
-        note = self.context.counters.note
-        note("file_starts_s", file.starts_s)
-        rare = {
-            "file_silences": file.silences,
-            "file_clipped_frames": file.clipped,
-            "file_cut_s": round(file.cut_s, 3),
-            "file_lost_s": round(file.lost_s, 3),
-            "clock_jumps": self._timeline.clock_jumps,
-            "out_of_order": self._timeline.out_of_order,
-        }
-        for key, value in rare.items():
-            if value:
-                note(key, value)
+        self.context.counters.note("file_starts_s", file.starts_s)
+        self.context.counters.note_rare(
+            file_silences=file.silences,
+            file_clipped_frames=file.clipped,
+            file_cut_s=round(file.cut_s, 3),
+            file_lost_s=round(file.lost_s, 3),
+            clock_jumps=self._timeline.clock_jumps,
+            out_of_order=self._timeline.out_of_order,
+        )
 
 
 def _warm_up(samples: Samples) -> None:

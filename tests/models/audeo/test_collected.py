@@ -1,12 +1,11 @@
 """Sets of one's own: from a film of a keyboard and what was played to clips to learn from."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from innervate_command import innervate
 
 from models.audeo.collected import collected_clips
 from models.audeo.notes import Note, write_midi
@@ -37,11 +36,11 @@ def recorded(tmp_path_factory) -> tuple[Path, list[Press]]:
     notes = [Note(p.pitch, p.bottom_s - LATE_S, p.release_s - LATE_S, p.velocity) for p in presses]
     write_midi(notes, folder / "played.mid")
     write_grid(folder, grid)
-    subprocess.run(
-        [sys.executable, "-c", "from stream.commands import main; main()", "collect",
-         str(folder / "set"), "--video", str(folder / "film.mp4"), "--midi-file",
-         str(folder / "played.mid"), "--keyboard", str(folder / "keyboard.npz")], check=True,
+    done = innervate(
+        "collect", folder / "set", "--video", folder / "film.mp4", "--midi-file",
+        folder / "played.mid", "--keyboard", folder / "keyboard.npz",
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     return folder / "set", presses
 
 

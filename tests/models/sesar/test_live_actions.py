@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from innervate_command import innervate
 
 from exporters.sesar import export_sesar
 from models.sesar.augment import Augmentation
@@ -49,13 +49,8 @@ def place(folders, actions, others, tmp_path_factory) -> Path:
 def run(place: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     given = {"rate": "15 Hz", "period": "100 ms"} | settings
     (place / "pipeline.yaml").write_text(PIPELINE.format(**given))
-    return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("innervate")), "run", str(place / "pipeline.yaml"),
-            "--report", str(place / "report.json"),
-        ],
-        capture_output=True, text=True, check=False, timeout=110, cwd=place,
-    )  # fmt: skip
+    path, report = place / "pipeline.yaml", place / "report.json"
+    return innervate("run", path, "--report", report, cwd=place)
 
 
 def test_an_action_is_seen_in_each_of_its_clips(place):

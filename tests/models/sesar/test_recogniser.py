@@ -1,10 +1,7 @@
 """The network, its training, the folder that it leaves, and its commands."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,13 +251,6 @@ def test_missing_frames_of_a_straight_movement_change_no_label(others):
     assert rate_agreement(by_height, others.select(np.arange(4)), 3, 0.2) > 0.7
 
 
-def innervate(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("innervate")), *args],
-        capture_output=True, text=True, check=False, timeout=110,
-    )  # fmt: skip
-
-
 def test_the_commands_lead_from_recordings_to_a_measured_model_file(folders, tmp_path):
     ucla, utd = folders
     run, model, table = (tmp_path / name for name in ("run", "a.onnx", "table.json"))
@@ -279,8 +269,8 @@ def test_the_commands_lead_from_recordings_to_a_measured_model_file(folders, tmp
         evaluate("sesar", data=ucla, background=utd, model=model, plots=tmp_path)
 
 
-def test_a_system_that_is_not_there_is_one_sentence():
-    done = innervate("train", "transformer")
-    assert done.returncode == 2
-    assert "there is no system 'transformer' to train" in done.stderr
-    assert "--background" in innervate("train", "sesar", "--help").stdout
+def test_a_system_that_is_not_there_is_one_sentence(innervate_here):
+    done = innervate_here("train", "transformer")
+    assert done.code == 2
+    assert "there is no system 'transformer' to train" in done.err
+    assert "--background" in innervate_here("train", "sesar", "--help").out

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from innervate_command import innervate
 from onnx import helper
 
 from stream.captured import captured_output
@@ -17,17 +16,9 @@ from stream.commands import doctor as module
 from stream.commands.doctor import examine
 
 
-def run_doctor(*arguments):
-    code = "import sys; from stream.commands import main; sys.argv[1:] = {!r}; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code.format(["doctor", *arguments])],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
 def test_it_says_what_is_there_and_what_is_not(tmp_path):
     file = tmp_path / "doctor.json"
-    done = run_doctor("--json", str(file))
+    done = innervate("doctor", "--json", str(file))
     table = json.loads(file.read_text())
     rows = {row["what"]: row for row in table["rows"]}
     assert table["name"] == "doctor"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream.music.finder.finding import SIZES, WHITE_NAMES, whites_of
+from stream.music.finder.layouts import SIZES, WHITE_NAMES, whites_of
 from stream.music.keyboard import BLACK_WIDTH_U, CENTRES_U, IS_BLACK, KeyGrid, no_grid
 
 PX = 20

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from keyboard_pictures import PX, keyboard, off, seen
 
 from stream.errors import ConfigError
-from stream.music.finder.finding import (
-    SURE,
-    check_layout,
-    find_keyboard,
-    keyboard_at,
-    to_work,
-)
+from stream.music.finder.finding import SURE, find_keyboard, keyboard_at, to_work
+from stream.music.finder.layouts import WHITE_NAMES, check_layout
 from stream.music.keyboard import keys_in_view, whites_in_view
 
 cv2 = pytest.importorskip("cv2")
@@ -101,7 +96,6 @@ def test_the_name_of_the_first_key_in_view_tells_the_octave():
     drawn = seen(keyboard(), size=(480, 540), fill=1.9)
     inside = (drawn.grid[1, :, 0] >= 0) & (drawn.grid[1, :, 0] < 480)
     first = int(np.flatnonzero(inside)[0])
-    from stream.music.finder.finding import WHITE_NAMES
 
     found, grid = find(drawn.picture, lowest=WHITE_NAMES[first])
     assert found.octave == "given"

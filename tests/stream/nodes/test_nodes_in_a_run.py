@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from innervate_command import innervate
 
 from stream.inference import StreamingSession
 from stream.spikes.simulate import SimulateSettings, SpikesSimulate
@@ -60,11 +61,7 @@ def test_a_stranger_reads_a_running_model_and_can_compute_the_same(tmp_path, rin
     stranger = subprocess.Popen(
         [sys.executable, "-c", STRANGER, address], stdout=subprocess.PIPE, text=True
     )
-    command = "import sys; from stream.commands import main; main()"
-    run = subprocess.run(
-        [sys.executable, "-c", command, "run", str(pipeline), "--report", str(report)],
-        capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
+    run = innervate("run", pipeline, "--report", report)
     assert run.returncode == 0, run.stderr
     packets = json.loads(stranger.communicate(timeout=60)[0])
 

@@ -16,7 +16,7 @@ from stream.music.notes import notes_spec
 from stream.node import Context, StreamSpec
 from stream.nodes.record import Record, RecordSettings
 from stream.packet import Packet
-from stream.recording_log import LogWriter
+from stream.recording_log_writer import LogWriter
 from stream.recording_nwb import finish_log, log_to_nwb
 from stream.spikes.samples_replay import SamplesReplay, SamplesReplaySettings
 

@@ -1,15 +1,13 @@
 """The node: what it announces, how it counts time, and what gaps and bad packets do to it."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from innervate_command import innervate
 
 from benchmarks._extracellular import waveform
 from stream.errors import ConfigError
@@ -265,12 +263,7 @@ def test_a_raw_file_becomes_bins_in_a_run(tmp_path: Path):
         "view": {"use": "console", "from": {"stream": "bins", "deliver": "lossless"}},
     }  # fmt: skip
     (tmp_path / "p.yaml").write_text(yaml.safe_dump({"name": "raw", "nodes": nodes}))
-    command = "import sys; from stream.commands import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", command, "run", "p.yaml", "--report", "r.json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
+    done = innervate("run", "p.yaml", "--report", "r.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "r.json").read_text())["nodes"]
     assert found["spikes"]["notes"]["events"] == len(at)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -238,26 +236,23 @@ def test_an_unknown_name_lists_the_known_ones():
         find_data_set("mc_maz")
 
 
-def innervate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stream.commands import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_the_command_fetches_verifies_and_lists(archive, tmp_path):
-    listed = innervate("fetch", "mc_maze", "--list", "--server", archive.url)
-    assert listed.returncode == 0, listed.stderr
-    assert "300,000" in listed.stdout
+def test_the_command_fetches_verifies_and_lists(innervate_here, archive, tmp_path):
+    listed = innervate_here("fetch", "mc_maze", "--list", "--server", archive.url)
+    assert listed.code == 0, listed.err
+    assert "300,000" in listed.out
     assert not list(tmp_path.iterdir())
-    done = innervate("fetch", "mc_maze", "--to", str(tmp_path), "--server", archive.url)
-    assert done.returncode == 0, done.stderr
-    assert "sha256 verified" in done.stdout
+    done = innervate_here("fetch", "mc_maze", "--to", str(tmp_path), "--server", archive.url)
+    assert done.code == 0, done.err
+    assert "sha256 verified" in done.out
     assert (tmp_path / "mc_maze" / PATH).read_bytes() == CONTENT
 
 
-def test_the_command_without_a_network_ends_with_one_message(archive, tmp_path: Path):
+def test_the_command_without_a_network_ends_with_one_message(
+    innervate_here, archive, tmp_path: Path
+):
     url = archive.url
     archive.server_close()
-    done = innervate("fetch", "mc_maze", "--to", str(tmp_path), "--server", url)
-    assert done.returncode == 1
-    assert "cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = innervate_here("fetch", "mc_maze", "--to", str(tmp_path), "--server", url)
+    assert done.code == 1
+    assert "cannot be reached" in done.err
+    assert "Traceback" not in done.err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +11,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 from import_helpers import BINNED, COUNTS, RNG, VELOCITY, cells, recording, run, save
+from innervate_command import innervate
 
 from stream.errors import ConfigError, RecordingError
 from stream.spikes.mapping import load_mapping, make_mapping
@@ -369,66 +368,60 @@ def test_spike_times_that_cannot_be_are_refused(tmp_path):
 # The command
 
 
-def innervate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stream.commands import main; main()", "import"]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
-        env={"COLUMNS": "200", "PATH": ""},
-    )  # fmt: skip
-
-
-def test_the_command_imports_by_options_and_lists_variables(mat, tmp_path):
-    listed = innervate(mat)
-    assert listed.returncode == 0, listed.stderr
-    assert "Y: 40 x 3 uint8" in listed.stdout
+def test_the_command_imports_by_options_and_lists_variables(innervate_here, mat, tmp_path):
+    listed = innervate_here("import", mat)
+    assert listed.code == 0, listed.err
+    assert "Y: 40 x 3 uint8" in listed.out
     out = tmp_path / "x.nwb"
-    done = innervate(
-        mat, "--counts", "Y", "--width", "50 ms", "--behaviour", "vel=V", "--licence", "CC0",
-        "--out", out,
+    done = innervate_here(
+        "import", mat, "--counts", "Y", "--width", "50 ms", "--behaviour", "vel=V", "--licence",
+        "CC0", "--out", out,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "40 bins of 50 ms" in done.stdout
+    assert done.code == 0, done.err
+    assert "40 bins of 50 ms" in done.out
     found = read_recording(out)
     assert np.array_equal(found.counts, COUNTS)
     assert found.licence == "CC0"
 
 
-def test_the_command_refuses_a_bad_mapping_with_exit_2_and_writes_nothing(mat, tmp_path):
+def test_the_command_refuses_a_bad_mapping_with_exit_2_and_writes_nothing(
+    innervate_here, mat, tmp_path
+):
     (tmp_path / "m.yaml").write_text("counts: {variable: Z, width: 50 ms}\n")
     out = tmp_path / "x.nwb"
-    done = innervate(mat, "--map", tmp_path / "m.yaml", "--out", out)
-    assert done.returncode == 2
-    assert "there is no variable 'Z'" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert innervate(mat, "--counts", "Y", "--width", "50 ms").returncode == 2
-    assert innervate(mat, "--out", out).returncode == 2
+    done = innervate_here("import", mat, "--map", tmp_path / "m.yaml", "--out", out)
+    assert done.code == 2
+    assert "there is no variable 'Z'" in done.err
+    assert "Traceback" not in done.err
+    assert innervate_here("import", mat, "--counts", "Y", "--width", "50 ms").code == 2
+    assert innervate_here("import", mat, "--out", out).code == 2
     assert not out.exists()
 
 
-def test_the_command_never_writes_over_what_it_reads(mat, tmp_path):
+def test_the_command_never_writes_over_what_it_reads(innervate_here, mat, tmp_path):
     options = ["--counts", "Y", "--width", "50 ms"]
     before = mat.read_bytes()
-    done = innervate(mat, *options, "--out", mat)
-    assert done.returncode == 2
-    assert "must be a file whose name ends in .nwb" in done.stderr
+    done = innervate_here("import", mat, *options, "--out", mat)
+    assert done.code == 2
+    assert "must be a file whose name ends in .nwb" in done.err
     assert mat.read_bytes() == before
     nwb = save(tmp_path / "s.h5", Y=COUNTS).rename(tmp_path / "s.nwb")
-    done = innervate(nwb, *options, "--out", nwb)
-    assert done.returncode == 2
-    assert "the file to read, which would be lost" in done.stderr
+    done = innervate_here("import", nwb, *options, "--out", nwb)
+    assert done.code == 2
+    assert "the file to read, which would be lost" in done.err
     assert np.array_equal(h5py.File(nwb)["Y"][()], COUNTS)
 
 
 def test_names_that_are_not_in_utf8_are_refused_before_the_work(mat, tmp_path):
     odd = Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"\xff.mat"))
     options = ["--counts", "Y", "--width", "50 ms", "--out"]
-    done = innervate(mat, *options, odd.with_suffix(".nwb"))
+    done = innervate("import", mat, *options, odd.with_suffix(".nwb"))
     assert (done.returncode, "in UTF-8" in done.stderr) == (2, True)
-    done = innervate(mat.rename(odd), *options, tmp_path / "x.nwb")
+    done = innervate("import", mat.rename(odd), *options, tmp_path / "x.nwb")
     assert (done.returncode, "is not in UTF-8; rename it" in done.stderr) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == [odd.name]
 
 
-def test_help_tells_an_example():
-    shown = innervate("--help")
-    assert "--map session.yaml" in " ".join(shown.stdout.replace("│", " ").split())
+def test_help_tells_an_example(innervate_here):
+    shown = innervate_here("import", "--help")
+    assert "--map session.yaml" in " ".join(shown.out.replace("│", " ").split())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 
 import h5py
@@ -14,6 +12,7 @@ import pynwb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from innervate_command import innervate
 from nwbinspector import Importance, inspect_nwbfile
 from pynwb.behavior import BehavioralTimeSeries, Position, SpatialSeries
 from pynwb.ecephys import ElectricalSeries
@@ -246,11 +245,7 @@ def test_a_cache_of_pynwb_that_cannot_be_made_is_one_sentence(tmp_path):
     write_recording(of_times(), tmp_path / "x.nwb")
     (tmp_path / "file").touch()
     (tmp_path / "p.yaml").write_text("nodes: {a: {use: spikes.replay, file: x.nwb}}")
-    done = subprocess.run(
-        [sys.executable, "-c", "from stream.commands import main; main()", "check", "p.yaml"],
-        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")},
-    )  # fmt: skip
+    done = innervate("check", "p.yaml", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "file"))
     assert done.returncode == 2
     assert "the variable XDG_CACHE_HOME says where caches lie" in done.stderr
     assert "Traceback" not in done.stderr

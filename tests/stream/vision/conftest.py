@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,16 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from innervate_command import starting_runs
 from vision_doubles import MjpegCamera, numbered
 
-# Whoever started the tests in the background had Ctrl-C ignored, and that is inherited.
-COMMAND = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from stream.commands import main
-main()
-"""
 _NEEDS_OPENCV = {
     "test_action_runs", "test_camera", "test_keypoints", "test_overlay", "test_overlay_music",
     "test_video", "test_vision_runs", "test_window",
@@ -142,20 +133,5 @@ def portrait() -> np.ndarray:
 @pytest.fixture
 def start(tmp_path: Path):
     """Start `innervate run` on these nodes; return the process and where its report will be."""
-    started: list[subprocess.Popen[str]] = []
-
-    def call(*arguments: str, **nodes: Any) -> tuple[subprocess.Popen[str], Path]:
-        path, report = tmp_path / "p.yaml", tmp_path / "report.json"
-        path.write_text(yaml.safe_dump({"name": "seen", "nodes": nodes}))
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "run", str(path), "--report", str(report), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
-        )  # fmt: skip
-        started.append(process)
-        return process, report
-
-    yield call
-    for process in started:
-        process.kill()
-        process.communicate()
+    with starting_runs(tmp_path) as start_run:
+        yield start_run

@@ -165,7 +165,8 @@ def test_a_camera_that_stays_away_is_tried_again_and_again_and_the_run_goes_on(
     run.until(lambda: len(run.packets) >= 3)
     camera.close()
     run.until(lambda: run.counters.notes.get("attempts", 0) >= 2)
-    assert run.node.due_ns() > time.monotonic_ns() - SECOND
+    now_ns = time.monotonic_ns()
+    assert run.node.due_ns() >= now_ns
     assert run.counters.notes["away_s"] >= 0
     assert not run.node.finished
 

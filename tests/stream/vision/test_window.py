@@ -47,7 +47,7 @@ def test_a_window_is_shown_until_escape_closes_it_and_the_run_goes_on(
     )  # fmt: skip
 
     def tell(*words: str) -> bool:
-        done = subprocess.run(["xdotool", "search", "--name", "seen: seen", *words], check=False,
+        done = subprocess.run(["xdotool", "search", "--name", "tested: seen", *words], check=False,
                               capture_output=True)  # fmt: skip
         return done.returncode == 0
 

@@ -1,14 +1,13 @@
 """Both sources against the double in a process of its own, and the double against its clients."""
 
 import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from innervate_command import innervate
 from open_ephys_gui import Spikes
 
 from stream.instruments.open_ephys import broadcaster
@@ -235,12 +234,7 @@ def test_a_run_records_a_real_session_from_the_gui_spike_by_spike(tmp_path, doub
     }
     pipeline, report = tmp_path / "p.yaml", tmp_path / "r.json"
     pipeline.write_text(yaml.safe_dump({"name": "maze", "nodes": nodes}))
-    command = "import sys; from stream.commands import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", command, "run", str(pipeline), "--for", "2s", "--report",
-         str(report)],
-        capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
+    done = innervate("run", pipeline, "--for", "2s", "--report", report)
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())
     probe = found["nodes"]["probe"]

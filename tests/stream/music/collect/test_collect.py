@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import mido
 import numpy as np
 import pytest
+from innervate_command import starting
 from piano_doubles import HEIGHT, WIDTH, Camera, Keyboard, grid, midi, played
 from vision_doubles import MjpegCamera
 
@@ -26,12 +26,6 @@ from stream.commands.collect import collect as collect_command
 from stream.errors import ConfigError
 from stream.music.collect.collection import load_collection, read_raw, write_grid
 
-COMMAND = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from stream.commands import main
-main()
-"""
 PERIOD_S = 1 / 30
 LATE_S = 0.15
 """By how much the camera shows everything later than it happens."""
@@ -44,23 +38,10 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @contextmanager
-def starting() -> Iterator[Start]:
-    """Give what starts `innervate collect`; what has not ended at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
-
-    def call(*arguments: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "collect", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "COLUMNS": "300"},
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield call
-    for process in started:
-        process.kill()
-        process.communicate()
+def starting_collect() -> Iterator[Start]:
+    """Give what starts `innervate collect`."""
+    with starting(COLUMNS="300") as start:
+        yield partial(start, "collect")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -73,7 +54,7 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def collect() -> Iterator[Start]:
     """Start `innervate collect`."""
-    with starting() as start:
+    with starting_collect() as start:
         yield start
 
 
@@ -159,7 +140,7 @@ def recorded(
 ) -> Iterator[Recorded]:
     folder = tmp_path_factory.mktemp("recorded")
     ended, killed = folder / "ended", folder / "killed"
-    with starting() as start:
+    with starting_collect() as start:
         first = start(ended, "--camera", perform.camera.address, "--midi", "piano")
         second = start(killed, "--camera", perform.camera.address, "--keyboard", where)
         wait_for(lambda: notes_so_far(ended) > NOTES, first)

@@ -5,28 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import psutil
 import pytest
-import yaml
+from innervate_command import starting_runs
 from tiny_font import write_font
 
 from benchmarks._null_sink import Capture, NullSink
 
 HERE = Path(__file__).parent
-COMMAND = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from stream.commands import main
-main()
-"""
 _SERVER = f"innervate-tests-{os.getpid()}"
 
 
@@ -188,27 +181,9 @@ def font(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], Path]]]:
     """Start `innervate run` on these nodes; return the process and where its report will be."""
-    started: list[subprocess.Popen[str]] = []
-
-    def call(*arguments: str, **nodes: Any) -> tuple[subprocess.Popen[str], Path]:
-        path, report = tmp_path / "p.yaml", tmp_path / "report.json"
-        path.write_text(yaml.safe_dump({"name": "heard", "nodes": nodes}))
-        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "run", str(path), "--report", str(report), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={
-                **os.environ, "XDG_STATE_HOME": str(tmp_path / "state"),
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            },
-        )  # fmt: skip
-        started.append(process)
-        return process, report
-
-    yield call
-    for process in started:
-        process.kill()
-        process.communicate()
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
+    with starting_runs(tmp_path, PYTHONPATH=path) as start_run:
+        yield start_run
 
 
 @pytest.fixture
