@@ -25,7 +25,7 @@ TESTS = 100_000
 LEAST_TESTS = 512
 """Tests of one size that there may be for each unit all the same."""
 MAX_GIVEN = 3
-_CHUNK = 16384
+_CHUNK = 4096
 _SINGULAR = 1e-9
 
 Ints = NDArray[np.int64]
