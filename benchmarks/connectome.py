@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks._connectome_goals import judged
 from benchmarks._connectome_live import cost, graph_ms, live, stationary_spikes
 from benchmarks._connectome_real import brains, rivers
 from benchmarks._one_core import bind_to_one_core
@@ -76,14 +77,14 @@ def run(
     threadpool_limits(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     console = Console()
-    console.width = max(console.width, 150)
+    console.width = max(console.width, 170)
     rows: list[Row] = []
     for part in [only] if only else parts:
         if part in ("rivers", "brains") and not data.is_dir():
             console.print(f"{part}: left out, there is no {data}.")
             continue
         with console.status(part):
-            found = [{"part": part, **row} for row in parts[part]()]
+            found = [{"part": part, **judged(part, row)} for row in parts[part]()]
         _show(part, found, console)
         rows += found
     result = {
@@ -290,4 +291,6 @@ def _show(part: str, rows: list[Row], console: Console) -> None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
