@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks._connectome_goals import judged
 from benchmarks._connectome_live import cost, graph_ms, live, stationary_spikes
 from benchmarks._connectome_real import brains, rivers
 from benchmarks._one_core import bind_to_one_core
@@ -29,8 +30,10 @@ from models.connectome.simulations import (
 )
 from stream.connectome.change import Change
 from stream.connectome.estimators import estimator
+from stream.connectome.graph import fisher_z, normal_p
+from stream.connectome.skeleton import squared_partial
 from stream.connectome.sliding import Sliding
-from stream.connectome.statistics import Statistics
+from stream.connectome.statistics import Statistics, correlations
 from stream.errors import ConfigError
 from stream.runtime.report import machine
 
@@ -44,6 +47,9 @@ def run(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     quick: Annotated[bool, typer.Option(help="Fewer seeds and seconds: does it work?")] = False,
     only: Annotated[str | None, typer.Option(help="One part of it.")] = None,
+    realtime: Annotated[
+        bool, typer.Option(help="Ask for real-time priority in the part `live`.")
+    ] = False,
     data: Annotated[Path, typer.Option(help="Folder with `danube` and `netsim_tcdf`.")] = GRAPHS,
 ) -> dict[str, Any]:
     """Score the estimators where the graph is known, and time them alone and in a run.
@@ -62,7 +68,7 @@ def run(
         "rivers": lambda: iter(rivers(data)),
         "brains": lambda: iter(brains(data)),
         "cost": lambda: _cost(quick),
-        "live": lambda: _live(quick),
+        "live": lambda: _live(quick, realtime),
     }
     if only is not None and only not in parts:
         raise ConfigError(f"--only: there is no part '{only}'; there are {', '.join(parts)}.")
@@ -71,19 +77,19 @@ def run(
     threadpool_limits(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     console = Console()
-    console.width = max(console.width, 150)
+    console.width = max(console.width, 170)
     rows: list[Row] = []
     for part in [only] if only else parts:
         if part in ("rivers", "brains") and not data.is_dir():
             console.print(f"{part}: left out, there is no {data}.")
             continue
         with console.status(part):
-            found = [{"part": part, **row} for row in parts[part]()]
+            found = [{"part": part, **judged(part, row)} for row in parts[part]()]
         _show(part, found, console)
         rows += found
     result = {
         "name": "connectome",
-        "conditions": {"cores": 1, "threads": 1, "quick": quick, **machine()},
+        "conditions": {"cores": 1, "threads": 1, "quick": quick, "realtime": realtime, **machine()},
         "rows": rows,
     }
     if json_path is not None:
@@ -101,6 +107,19 @@ def _paper(seeds: int) -> Iterator[Row]:
                 graph, ms = graph_ms(made.data, method)
                 results.append((graph.edges, made.edges, ms))
             yield {"simulation": paradigm, "method": method, "seeds": seeds, **_mean(results)}
+    found, range_passed_on = [], []
+    for seed in range(8 * seeds):
+        data = paper("ctrnn", seed).data
+        statistics = Statistics.of(data)
+        # Unit 4 now, unit 3 a bin ago, and unit 4 a bin ago, which is the only other parent.
+        now, source, other = (np.array([variable]) for variable in (3, 6, 7))
+        r2 = squared_partial(correlations(statistics.cov), now, source, [other])
+        found.append(normal_p(fisher_z(np.sqrt(r2), statistics.rows, 1))[0] < 0.05)
+        range_passed_on.append(np.ptp(np.tanh(data[:, 2])))
+    yield {
+        "simulation": "ctrnn", "method": "edge 3 -> 4, its true parents held", "seeds": 8 * seeds,
+        "sensitivity": np.mean(found), "source_passes_on": f"{max(range_passed_on):.0e}",
+    }  # fmt: skip
 
 
 def _autoregressions(quick: bool) -> Iterator[Row]:
@@ -240,11 +259,11 @@ def _cost(quick: bool) -> Iterator[Row]:
         yield from cost(units, delay, 5 if quick else 20)
 
 
-def _live(quick: bool) -> Iterator[Row]:
+def _live(quick: bool, realtime: bool) -> Iterator[Row]:
     for units, method, every_ms in (
         (100, "counts", 50), (100, "tpc", 50), (400, "counts", 200), (400, "tpc", 500),
     ):  # fmt: skip
-        yield live(units, method, every_ms, 8.0 if quick else 20.0)
+        yield live(units, method, every_ms, 8.0 if quick else 20.0, realtime)
 
 
 def _mean(results: list[tuple[Any, Any, float]]) -> Row:
@@ -272,4 +291,6 @@ def _show(part: str, rows: list[Row], console: Console) -> None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

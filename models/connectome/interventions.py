@@ -65,6 +65,6 @@ def parents_slopes(statistics: Statistics, graph: Graph) -> Floats:
         if not len(parents):
             continue
         past = (n * np.arange(1, statistics.delay + 1)[:, None] + parents).ravel()
-        found = fitted(statistics.cov, past, unit)
+        found = fitted(statistics.cov, past[None], np.array([unit]))
         slopes[parents, unit] = found.reshape(statistics.delay, -1).sum(axis=0)
     return slopes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stream.connectome.estimators import Estimator
+from stream.connectome.estimator import Estimator
 from stream.connectome.graph import Graph
 from stream.connectome.statistics import Statistics
 from stream.errors import GraphError

@@ -35,7 +35,8 @@ def lyapunov_spectrum(
     step
         From a state (n,) and an input (m,) to the next state (n,).
     start
-        (n,) state at the start of each sequence; its dtype is that of the arithmetic.
+        State at the start: (n,) of every sequence, or (sequences, n), one for each. Its dtype is
+        that of the arithmetic.
     inputs
         (sequences, steps, m); m may be 0 for a system without input.
     k
@@ -64,11 +65,11 @@ def lyapunov_spectrum(
     sequences, steps, _ = inputs.shape
     if steps <= warm_up:
         raise ValueError(f"{steps} steps are no more than a warm-up of {warm_up}")
-    n = len(start)
+    n = start.shape[-1]
     generator = torch.Generator().manual_seed(seed)
     q = torch.randn(n, k or n, generator=generator, dtype=torch.float64).to(start)
     q = torch.linalg.qr(q.expand(sequences, -1, -1))[0]
-    state = start.expand(sequences, -1)
+    state = start.expand(sequences, n)
     logs = torch.zeros(sequences, k or n, dtype=torch.float64, device=start.device)
 
     def push(s: Tensor, x: Tensor, directions: Tensor) -> Any:

@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from stream.connectome.graph import Floats, Graph, false_discovery, fisher_z, normal_p, spread
+from stream.connectome.estimator import Estimator
+from stream.connectome.graph import Floats, Graph, false_discovery, fisher_z, normal_p
 from stream.connectome.statistics import Statistics, correlations, fitted
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Correlation at no delay. Weight: the correlation.
+class Correlation(Estimator):
+    """Correlation at no delay. Weight: the correlation; in both directions for each pair."""
 
-    Parameters
-    ----------
-    alpha
-        Rate of false discoveries among pairs.
-    """
-
-    alpha: float = 0.05
-
-    def estimate(self, statistics: Statistics) -> Graph:
-        """Return the graph, in both directions for each pair."""
-        units, left_out = statistics.usable()
-        r = correlations(statistics.cov[np.ix_(units, units)])
-        graph = _undirected(r, normal_p(fisher_z(r, statistics.rows, 0)), self.alpha)
-        return spread(graph, units, statistics.n_units, left_out)
+    def among(self, statistics: Statistics) -> Graph:
+        """Return the graph."""
+        n = statistics.n_units
+        r = correlations(statistics.cov[:n, :n])
+        return _undirected(r, normal_p(fisher_z(r, statistics.rows, 0)), self.alpha)
 
 
-@dataclass(frozen=True)
-class PartialCorrelation:
+class PartialCorrelation(Estimator):
     """Correlation at no delay, given all other units. Weight: the partial correlation.
 
     Each unit is first freed of its own past, as far back as the statistics reach: slow signals
     have fewer independent samples than bins, and agree by chance. Then the correlations are shrunk
-    by as much as their number and that of the rows demand.
-
-    Parameters
-    ----------
-    alpha
-        Rate of false discoveries among pairs.
+    by as much as their number and that of the rows demand. In both directions for each pair.
     """
 
-    alpha: float = 0.05
-
-    def estimate(self, statistics: Statistics) -> Graph:
-        """Return the graph, in both directions for each pair.
+    def among(self, statistics: Statistics) -> Graph:
+        """Return the graph.
 
         Raises
         ------
         GraphError
             There are too few rows for so many units.
         """
-        units, left_out = statistics.usable()
-        statistics.needs_rows(len(units), "'partial'")
-        corr = correlations(without_own_past(statistics.restrict(units)))
+        n = statistics.n_units
+        statistics.needs_rows(n, "'partial'")
+        corr = correlations(without_own_past(statistics))
         r = partial_correlations(shrunk(corr, statistics.rows))
-        p = normal_p(fisher_z(r, statistics.rows, len(units) - 2))
-        return spread(_undirected(r, p, self.alpha), units, statistics.n_units, left_out)
+        return _undirected(r, normal_p(fisher_z(r, statistics.rows, n - 2)), self.alpha)
 
 
 def without_own_past(statistics: Statistics) -> Floats:
@@ -67,9 +47,9 @@ def without_own_past(statistics: Statistics) -> Floats:
     n = statistics.n_units
     filters = np.zeros((n, len(statistics.cov)))
     filters[:, :n] = np.eye(n)
-    for unit in range(n if statistics.delay else 0):
-        past = np.arange(unit + n, len(statistics.cov), n)
-        filters[unit, past] = -fitted(statistics.cov, past, unit)
+    units = np.arange(n)[:, None]
+    past = units + n * np.arange(1, statistics.delay + 1)
+    filters[units, past] = -fitted(statistics.cov, past, np.arange(n))
     return np.asarray(filters @ statistics.cov @ filters.T)
 
 

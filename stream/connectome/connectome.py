@@ -144,7 +144,7 @@ class Connectome(Node[ConnectomeSettings]):
         self._seq: int | None = None
         self._segment: int | None = None
         self._missed = 0
-        self._graphs = self._changes = 0
+        self._graphs = self._changes = self._limited = 0
         self._changed = False
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
@@ -204,12 +204,14 @@ class Connectome(Node[ConnectomeSettings]):
         notes = self.context.counters
         notes.note("graphs", self._graphs)
         notes.note("changes", self._changes)
+        self._limited += graph.limited > 0
+        notes.note("graphs_limited", self._limited)
         age_s = self._running.age * (self._spec.period_s or 0.0)
         meta = {
             "effective": statistics.rows, "window_s": self.settings.window, "age_s": age_s,
             "change": moved if known else None, "changed": changed,
             "method": self.settings.method, "alpha": self.settings.alpha, "note": CAVEAT,
-            "left_out": _by_reason(graph.left_out),
+            "left_out": _by_reason(graph.left_out), "limited": graph.limited,
         }  # fmt: skip
         data = np.stack([graph.edges, graph.weights, graph.p], axis=-1).astype(np.float32)
         packets = [self._packet(packet, "graph", data, meta)]

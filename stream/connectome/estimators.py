@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from stream.connectome.associative import Correlation, PartialCorrelation
+from stream.connectome.estimator import Estimator
 from stream.connectome.granger import CountGranger, Granger
-from stream.connectome.graph import Graph
-from stream.connectome.statistics import Statistics
-from stream.connectome.time_aware import NeuroPC, StaticPC, TimeAwarePC
+from stream.connectome.time_aware import PC, NeuroPC, StaticPC, TimeAwarePC
 
 Method = Literal["correlation", "partial", "granger", "counts", "pc", "neuro-pc", "tpc"]
 """Names of the estimators."""
 METHODS: tuple[Method, ...] = get_args(Method)
-
-
-class Estimator(Protocol):
-    """What makes a graph of statistics."""
-
-    def estimate(self, statistics: Statistics) -> Graph:
-        """Return the graph.
-
-        Raises
-        ------
-        GraphError
-            The statistics come from too few rows.
-        """
 
 
 _MAKE: dict[Method, Callable[[float], Estimator]] = {
@@ -47,7 +33,7 @@ def estimator(method: Method, alpha: float, alive: Callable[[], None] | None = N
     `alive` is called now and then by those that may take long.
     """
     made = _MAKE[method](alpha)
-    if alive is not None and isinstance(made, StaticPC | TimeAwarePC | NeuroPC):
+    if alive is not None and isinstance(made, PC):
         return replace(made, alive=alive)
     return made
 

@@ -6,15 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.connectome.graph import (
-    Floats,
-    Graph,
-    chi2_p,
-    false_discovery,
-    fisher_z,
-    normal_p,
-    spread,
-)
+from stream.connectome.estimator import Estimator
+from stream.connectome.graph import Floats, Graph, chi2_p, false_discovery, fisher_z, normal_p
 from stream.connectome.statistics import RIDGE, Statistics
 
 
@@ -73,75 +66,54 @@ def regress(statistics: Statistics, what: str = "'granger'") -> Regression:
     return Regression(slopes, errors, t / np.sqrt(t**2 + freedom), own, left, freedom)
 
 
-@dataclass(frozen=True)
-class Granger:
+class Granger(Estimator):
     """Granger causality by one vector autoregression. Weight: sum of the slopes over the delays.
 
     Each slope is tested by Fisher's z of its partial correlation; the delays of a pair are tested
-    together.
-
-    Parameters
-    ----------
-    alpha
-        Rate of false discoveries among pairs.
+    together. A unit's effect on itself is included.
     """
 
-    alpha: float = 0.05
-
-    def estimate(self, statistics: Statistics) -> Graph:
-        """Return the graph, a unit's effect on itself included.
+    def among(self, statistics: Statistics) -> Graph:
+        """Return the graph.
 
         Raises
         ------
         GraphError
             There are too few rows for so many units and delays.
         """
-        units, left_out = statistics.usable()
-        chosen = statistics.restrict(units)
-        fit = regress(chosen)
-        shape = (chosen.delay, len(units), len(units))
+        fit = regress(statistics)
+        shape = (statistics.delay, statistics.n_units, statistics.n_units)
         z = fisher_z(fit.partial, fit.freedom + 3, 0).reshape(shape)
-        p = normal_p(z[0]) if chosen.delay == 1 else chi2_p((z**2).sum(axis=0), chosen.delay)
+        p = normal_p(z[0]) if len(z) == 1 else chi2_p((z**2).sum(axis=0), len(z))
         edges = false_discovery(p, self.alpha)
-        weights = np.where(edges, fit.slopes.reshape(shape).sum(axis=0), 0.0)
-        return spread(Graph(edges, weights, p), units, statistics.n_units, left_out)
+        return Graph(edges, np.where(edges, fit.slopes.reshape(shape).sum(axis=0), 0.0), p)
 
 
-@dataclass(frozen=True)
-class CountGranger:
+class CountGranger(Estimator):
     """Granger causality for spikes: are there more or fewer coincidences than there should be?
 
     For each pair, coincidences are spikes of one unit 1 to `delay` bins after a spike of the other.
     How many there would be without a connection follows from the regression of `Granger` without
     that pair; the deviance of a Poisson count with that mean is the test. Where few spikes fall
     together, Fisher's z has no say: it finds no inhibition, and too much excitation. Weight: spikes
-    added or prevented by each spike.
-
-    Parameters
-    ----------
-    alpha
-        Rate of false discoveries among pairs.
+    added or prevented by each spike. A unit's effect on itself is included.
     """
 
-    alpha: float = 0.05
-
-    def estimate(self, statistics: Statistics) -> Graph:
-        """Return the graph, a unit's effect on itself included.
+    def among(self, statistics: Statistics) -> Graph:
+        """Return the graph.
 
         Raises
         ------
         GraphError
             There are too few rows for so many units and delays.
         """
-        units, left_out = statistics.usable()
-        chosen = statistics.restrict(units)
-        n, delay = len(units), chosen.delay
-        fit = regress(chosen, "'counts'")
-        together = chosen.rows * (
-            chosen.cov[n:, :n] + np.outer(np.tile(chosen.mean, delay), chosen.mean)
-        )
-        expected = together - chosen.rows * fit.own[:, None] * fit.slopes
-        variance = chosen.rows * np.outer(fit.own, fit.left)
+        n, delay, rows, mean = (
+            statistics.n_units, statistics.delay, statistics.rows, statistics.mean
+        )  # fmt: skip
+        fit = regress(statistics, "'counts'")
+        together = rows * (statistics.cov[n:, :n] + np.outer(np.tile(mean, delay), mean))
+        expected = together - rows * fit.own[:, None] * fit.slopes
+        variance = rows * np.outer(fit.own, fit.left)
         found, expected, variance = (
             a.reshape(delay, n, n).sum(axis=0) for a in (together, expected, variance)
         )
@@ -150,8 +122,8 @@ class CountGranger:
         z = deviance_root(found, expected, np.maximum(variance / expected, 1e-3))
         p = normal_p(z)
         edges = false_discovery(p, self.alpha)
-        weights = np.where(edges, fit.slopes.reshape(delay, n, n).sum(axis=0), 0.0)
-        return spread(Graph(edges, weights, p), units, statistics.n_units, left_out)
+        slopes = fit.slopes.reshape(delay, n, n).sum(axis=0)
+        return Graph(edges, np.where(edges, slopes, 0.0), p)
 
 
 def deviance_root(found: Floats, expected: Floats, dispersion: Floats) -> Floats:

@@ -32,12 +32,15 @@ class Graph:
     left_out
         Index of a unit that was not tested to the reason: `constant`, `silent`, `duplicate`,
         `collinear`.
+    limited
+        How many units had so many neighbours that only sets of the strongest were tried.
     """
 
     edges: Bools
     weights: Floats
     p: Floats
     left_out: Mapping[int, str] = field(default_factory=dict)
+    limited: int = 0
 
 
 _erfc = np.frompyfunc(math.erfc, 1, 1)
@@ -118,4 +121,4 @@ def spread(
     weights = np.zeros((n_units, n_units))
     p = np.full((n_units, n_units), np.nan)
     edges[place], weights[place], p[place] = graph.edges, graph.weights, graph.p
-    return Graph(edges, weights, p, dict(left_out))
+    return Graph(edges, weights, p, dict(left_out), graph.limited)

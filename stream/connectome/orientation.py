@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from stream.connectome.graph import Bools
 from stream.connectome.skeleton import Skeleton
 
+_CHUNK = 4_000_000
+
 
 def orient(found: Skeleton, slices: NDArray[np.int64]) -> Bools:
     """Return arrows among all variables; an edge without a direction has one each way.
@@ -42,43 +44,44 @@ def orient(found: Skeleton, slices: NDArray[np.int64]) -> Bools:
 def _colliders(found: Skeleton, adjacent: Bools, undirected: Bools, earlier: Bools) -> Bools:
     """Return the arrows into colliders within one time; conflicts stay without a direction."""
     into = np.zeros_like(adjacent)
-    d = len(adjacent)
-    each = np.arange(d)[:, None]
-    for y in np.flatnonzero(undirected[:, : len(found.adjacent)].any(axis=0)):
-        near = np.flatnonzero(undirected[:, y])
-        apart = ~adjacent[:, y]
-        apart[y] = False
-        between = adjacent[:, near] & apart[:, None]
-        # Whether the set that made x and y apart holds z; sets are filled up with -1.
-        held = np.zeros((d, d + 1), dtype=bool)
-        held[each, found.apart[y]] = True
-        held = held[:, near]
-        collides = between & ~held
-        against = (between & held & earlier[:, near]).sum(axis=0)
-        wins = collides.sum(axis=0) > against
-        into[y, near[wins]] = True
+    lines = np.argwhere(undirected)
+    step = max(1, _CHUNK // len(adjacent))
+    for begin in range(0, len(lines), step):
+        z, y = lines[begin : begin + step].T
+        # All x next to z and apart from y, for each pair of z and y.
+        pair, x = np.nonzero(adjacent[z] & ~adjacent[y])
+        pair, x = pair[x != y[pair]], x[x != y[pair]]
+        # Whether the set that made x and y apart holds z.
+        held = (found.apart[y[pair], x] == z[pair, None]).any(axis=1)
+        against = pair[held & earlier[x, z[pair]]]
+        wins = np.bincount(pair[~held], minlength=len(z)) > np.bincount(against, minlength=len(z))
+        into[y[wins], z[wins]] = True
         # The other arm of the collider, where time has not directed it.
-        into[:, near[wins]] |= collides[:, wins] & undirected[:, near[wins]]
+        arm = ~held & wins[pair] & undirected[x, z[pair]]
+        into[x[arm], z[pair[arm]]] = True
     return np.asarray(into & ~into.T)
 
 
 def _follow(arrows: Bools, undirected: Bools, adjacent: Bools) -> None:
     """Apply Meek's rules until nothing changes, in place."""
-    apart = (~adjacent).astype(np.float32)
-    np.fill_diagonal(apart, 0)
-    while undirected.any():
-        along = arrows.astype(np.float32)
-        lines = undirected.astype(np.float32)
+    near = np.flatnonzero(undirected.any(axis=0))
+    among = np.ix_(near, near)
+    apart = (~adjacent[:, near]).astype(np.float32)
+    apart[near, np.arange(len(near))] = 0
+    open_ = undirected[among]
+    while open_.any():
+        along = arrows[:, near].astype(np.float32)
         # x -> z - y, x and y apart.
-        new = undirected & ((along.T @ apart) > 0)
+        new = open_ & ((along.T @ apart) > 0)
         # z -> w -> y.
-        new |= undirected & ((along @ along) > 0)
+        new |= open_ & ((arrows[near].astype(np.float32) @ along) > 0)
         # z - w1 -> y, z - w2 -> y, w1 and w2 apart.
-        for z, y in np.argwhere(undirected & ((lines @ along) > 1)):
-            between = undirected[z] & arrows[:, y]
-            new[z, y] |= bool(apart[np.ix_(between, between)].any())
+        for z, y in np.argwhere(open_ & ((open_.astype(np.float32) @ along[near]) > 1)):
+            between = np.flatnonzero(open_[z] & arrows[near, near[y]])
+            new[z, y] |= bool(apart[np.ix_(near[between], between)].any())
         new &= ~new.T
         if not new.any():
-            return
-        arrows |= new
-        undirected &= ~(new | new.T)
+            break
+        arrows[among] |= new
+        open_ &= ~(new | new.T)
+    undirected[among] = open_

@@ -8,7 +8,7 @@ they were before that size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -21,11 +21,11 @@ from stream.connectome.graph import Bools, Floats, fisher_z, normal_z
 SUBSETS = 64
 """Sets of one size that a pair is tested against at most: those of the strongest neighbours."""
 TESTS = 100_000
-"""Tests of one size, roughly: with many units and neighbours a pair has fewer sets."""
+"""Tests of one size, roughly: with many pairs to test each has fewer sets."""
 LEAST_TESTS = 512
-"""Tests of one size that each unit gets all the same."""
+"""Tests of one size that there may be for each unit all the same."""
 MAX_GIVEN = 3
-_CHUNK = 16384
+_CHUNK = 4096
 _SINGULAR = 1e-9
 
 Ints = NDArray[np.int64]
@@ -45,12 +45,15 @@ class Skeleton:
         int64 (targets, d, MAX_GIVEN): the set that made the pair independent, filled up with -1.
     tests
         How many tests were made.
+    limited
+        int64: the targets for which not all sets were tried, but those of the strongest neighbours.
     """
 
     adjacent: Bools
     z: Floats
     apart: Ints
     tests: int
+    limited: Ints
 
 
 def idle() -> None:
@@ -85,12 +88,15 @@ def skeleton(
     adjacent = z >= critical
     apart = np.full((targets, d, MAX_GIVEN), -1, dtype=np.int64)
     tests = targets * d
+    limited = np.zeros(targets, dtype=bool)
     for given in range(1, MAX_GIVEN + 1):
         degrees = adjacent.sum(axis=1)
         if rows - given - 3 < 1 or degrees.max(initial=0) < given + 1:
             break
-        smallest, sets, made = _level(corr, rows, adjacent, z, given=given, alive=alive)
-        tests += made
+        found = _level(corr, rows, adjacent, z, given=given, alive=alive)
+        tests += found.tests
+        limited[found.limited] = True
+        smallest, sets = found.smallest, found.sets
         # Between two targets, the test that speaks more for independence counts.
         among = smallest[:, :targets]
         better = among > among.T
@@ -100,7 +106,17 @@ def skeleton(
         apart[fell, :given] = sets[fell]
         adjacent = adjacent & ~fell
         z = np.minimum(z, smallest)
-    return Skeleton(adjacent, z, apart, tests)
+    return Skeleton(adjacent, z, apart, tests, np.flatnonzero(limited))
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The smallest |z| of each pair, by which set, how many tests, which targets had fewer."""
+
+    smallest: Floats
+    sets: Ints
+    tests: int
+    limited: Ints
 
 
 def _level(
@@ -111,72 +127,59 @@ def _level(
     *,
     given: int,
     alive: Callable[[], None],
-) -> tuple[Floats, Ints, int]:
-    """Test all pairs against sets of one size; return the smallest |z|, its set, how many tests."""
+) -> _Level:
+    """Test all pairs against sets of one size of the target's other neighbours."""
     smallest = np.full(adjacent.shape, np.inf)
-    sets = np.full((*adjacent.shape, given), -1, dtype=np.int64)
-    tests = 0
+    best = np.full((*adjacent.shape, given), -1, dtype=np.int64)
+    y, x = np.nonzero(adjacent)
+    # The neighbours of each target side by side, the strongest first.
+    by_strength = np.lexsort((-z[y, x], y))
+    y, x = y[by_strength], x[by_strength]
     degrees = adjacent.sum(axis=1)
-    order = np.argsort(np.where(adjacent, -z, np.inf), axis=1)
-    most = max(TESTS // len(z), LEAST_TESTS)
-    sizes = np.minimum(_rounded(degrees), adjacent.shape[1])
-    for size in np.unique(sizes[degrees > given]):
-        pairs, members, starts = _pattern(int(size), given, most)
-        which = np.flatnonzero((sizes == size) & (degrees > given))
-        step = max(1, _CHUNK // len(pairs))
+    starts = (np.cumsum(degrees) - degrees)[y]
+    rank, others = np.arange(len(y)) - starts, degrees[y] - 1
+    testable = others >= given
+    most = min(SUBSETS, max(TESTS, LEAST_TESTS * len(z)) // max(testable.sum(), 1))
+    strong = given
+    while math.comb(strong + 1, given) <= most:
+        strong += 1
+    tests = 0
+    # Pairs with about as many neighbours go together; what one lacks proves nothing.
+    sizes = np.where(testable, np.minimum(_rounded(others), strong), 0)
+    for size in np.unique(sizes[testable]):
+        sets = _sets(int(size), given)
+        which = np.flatnonzero(sizes == size)
+        step = max(1, _CHUNK // len(sets))
         for begin in range(0, len(which), step):
             alive()
             at = which[begin : begin + step]
-            near = order[at, :size]
-            x, s = near[:, pairs], near[:, members]
-            found = squared_partial(corr, at[:, None], x, s)
-            # Variables of about as many neighbours go together; what one lacks proves nothing.
-            found[members.max(axis=1) >= degrees[at, None]] = 1.0
+            # The strongest neighbours but the one that is tested.
+            place = np.arange(size) + (np.arange(size) >= rank[at, None])
+            near = x[np.minimum(starts[at, None] + place, len(x) - 1)]
+            held = [near.take(member, axis=1) for member in sets.T]
+            found = squared_partial(corr, y[at, None], x[at, None], held)
+            found[sets.max(axis=1) >= others[at, None]] = 1.0
+            least = found.argmin(axis=1)
+            each = np.arange(len(at))
+            smallest[y[at], x[at]] = fisher_z(np.sqrt(found[each, least]), rows, given)
+            best[y[at], x[at]] = near[each[:, None], sets[least]]
             tests += found.size
-            least = np.minimum.reduceat(found, starts, axis=1)
-            first = _first_of(found, least, starts)
-            row, column = np.nonzero(np.arange(size) < degrees[at, None])
-            place = at[row], near[row, column]
-            smallest[place] = fisher_z(np.sqrt(least[row, column]), rows, given)
-            sets[place] = s[row, first[row, column]]
-    return smallest, sets, tests
+    return _Level(smallest, best, tests, np.unique(y[testable & (others > strong)]))
 
 
-def _rounded(degrees: Ints) -> Ints:
+def _rounded(numbers: Ints) -> Ints:
     """Return numbers a little larger, of which there are few."""
-    step = np.where(degrees <= 8, 1, np.where(degrees <= 64, 8, 32))
-    return np.asarray(-(-degrees // step) * step)
+    step = np.where(numbers <= 8, 1, np.where(numbers <= 64, 8, 32))
+    return np.asarray(-(-numbers // step) * step)
 
 
-def _first_of(found: Floats, least: Floats, starts: Ints) -> Ints:
-    """Return the column of the smallest of each group of columns."""
-    lengths = np.diff(np.append(starts, found.shape[1]))
-    hit = found == np.repeat(least, lengths, axis=1)
-    columns = np.where(hit, np.arange(found.shape[1]), found.shape[1] - 1)
-    return np.asarray(np.minimum.reduceat(columns, starts, axis=1))
+@lru_cache(maxsize=256)
+def _sets(neighbours: int, given: int) -> Ints:
+    """Return all sets (sets, given) of so many of the first so many neighbours."""
+    return np.array(list(combinations(range(neighbours), given)), dtype=np.int64)
 
 
-@lru_cache(maxsize=1024)
-def _pattern(degree: int, given: int, tests: int) -> tuple[Ints, Ints, Ints]:
-    """Return, for neighbours by strength: whom to test, given whom, and where each begins."""
-    sets = min(SUBSETS, tests // degree)
-    strong = given
-    while strong < degree and math.comb(strong + 1, given) <= sets:
-        strong += 1
-    pairs: list[int] = []
-    members: list[tuple[int, ...]] = []
-    starts: list[int] = []
-    for x in range(degree):
-        starts.append(len(pairs))
-        # One more than for the others, so that the strongest are tested against as many.
-        others = [s for s in range(min(strong + 1, degree)) if s != x][:strong]
-        chosen = list(combinations(others, given))
-        pairs.extend([x] * len(chosen))
-        members.extend(chosen)
-    return np.array(pairs), np.array(members).reshape(-1, given), np.array(starts)
-
-
-def squared_partial(corr: Floats, y: Ints, x: Ints, given: Ints) -> Floats:
+def squared_partial(corr: Floats, y: Ints, x: Ints, given: Sequence[Ints]) -> Floats:
     """Return the squared correlation of y and x given some variables, for many at once.
 
     Where x or y is determined by the others, there is nothing to test, and 1 stands for it.
@@ -186,12 +189,12 @@ def squared_partial(corr: Floats, y: Ints, x: Ints, given: Ints) -> Floats:
     corr
         Correlations (d, d).
     y, x
-        Indices that broadcast to one shape.
+        Indices that broadcast to the shape of the result.
     given
-        Indices of that shape and one more axis, at least one.
+        One or more arrays of indices of that shape.
     """
-    k = given.shape[-1]
-    columns = [given[..., a] for a in range(k)] + [x, np.broadcast_to(y, x.shape)]
+    k = len(given)
+    columns = [*given, x, y]
     # Three times as fast as indexing with two arrays.
     flat, d = corr.ravel(), len(corr)
     places = [column * d for column in columns[:-1]]
@@ -204,8 +207,8 @@ def squared_partial(corr: Floats, y: Ints, x: Ints, given: Ints) -> Floats:
     for a in range(1, k + 2):
         m[a, a] = 1 - m[0, a] ** 2
         for b in range(a + 1, k + 2):
-            m[a, b] -= m[0, a] * m[0, b]
-    sound = np.ones(x.shape, dtype=bool)
+            m[a, b] = m[a, b] - m[0, a] * m[0, b]
+    sound = np.ones(given[0].shape, dtype=bool)
     for pivot in range(1, k):
         sound &= m[pivot, pivot] > _SINGULAR
         inverse = 1 / np.maximum(m[pivot, pivot], _SINGULAR)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stream.connectome.graph import Floats
+from stream.connectome.graph import Bools, Floats
 from stream.errors import GraphError
 
 MIN_EVENTS = 10
@@ -155,14 +155,38 @@ def correlations(cov: Floats) -> Floats:
     return corr
 
 
-def fitted(cov: Floats, by: NDArray[np.int64], variable: int) -> Floats:
-    """Return the slopes of a variable on others, by least squares.
+def fitted(
+    cov: Floats, by: NDArray[np.int64], variable: NDArray[np.int64], real: Bools | None = None
+) -> Floats:
+    """Return the slopes of variables on others, by least squares.
 
     Others that copy each other share what they explain, by a ridge too small for anything else.
+
+    Parameters
+    ----------
+    cov
+        Covariances (d, d).
+    by
+        (n, k): on which others.
+    variable
+        (n,): of what.
+    real
+        bool (n, k): where there is another one and not only a place for it; everywhere if None.
+
+    Returns
+    -------
+    float64 (n, k)
+        The slopes, 0 where there is nothing.
     """
-    among = cov[np.ix_(by, by)]
-    among[np.diag_indices(len(by))] *= 1 + RIDGE
-    return np.asarray(np.linalg.solve(among, cov[by, variable]))
+    among = cov[by[:, :, None], by[:, None, :]]
+    onto = cov[by, variable[:, None]]
+    diagonal = np.arange(by.shape[1])
+    among[:, diagonal, diagonal] *= 1 + RIDGE
+    if real is not None:
+        among *= real[:, :, None] & real[:, None, :]
+        among[:, diagonal, diagonal] += ~real
+        onto = onto * real
+    return np.asarray(np.linalg.solve(among, onto[..., None])[..., 0])
 
 
 def rows_at(bins: int, delay: int, starts: Sequence[int] = ()) -> NDArray[np.int64]:

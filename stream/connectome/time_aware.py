@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.connectome.graph import Bools, Floats, Graph, false_discovery, normal_p, spread
+from stream.connectome.estimator import Estimator
+from stream.connectome.graph import Bools, Floats, Graph, false_discovery, normal_p
 from stream.connectome.orientation import orient
 from stream.connectome.skeleton import idle, skeleton
 from stream.connectome.statistics import Statistics, correlations, fitted
 
 PRUNE = 0.1
 """Edges weaker than this part of the strongest one are dropped, as in the paper."""
+_BLOCK = 32
 
 
 @dataclass(frozen=True)
-class _PC:
+class PC(Estimator):
     """What every form of PC is told.
 
     Parameters
@@ -34,17 +36,38 @@ class _PC:
         Called every few milliseconds while it works.
     """
 
-    alpha: float = 0.05
     alive: Callable[[], None] = idle
 
+    def _among(self, statistics: Statistics, delay: int, targets: int) -> Graph:
+        """Return the rolled graph; `targets` is how many variables to find the neighbours of."""
+        # The largest sets have 3 members.
+        statistics.needs_rows(3, "PC")
+        n = statistics.n_units
+        d = n * (delay + 1)
+        cov = statistics.cov[:d, :d]
+        slices = np.repeat(np.arange(delay + 1), n)
+        found = skeleton(correlations(cov), statistics.rows, self.alpha, targets, self.alive)
+        self.alive()
+        arrows = orient(found, slices)
+        self.alive()
+        rolled_p = _rolled_p(found.z, slices, n)
+        edges = _roll(arrows, n, np.logical_or) & false_discovery(rolled_p, self.alpha)
+        arrows &= np.tile(edges, (delay + 1, delay + 1))
+        effects = _effects(cov, arrows, slices, self.alive)
+        many = np.maximum(_roll(arrows, n, np.add, dtype=np.int64), 1)
+        weights = np.where(edges, _roll(effects, n, np.add) / many, 0.0)
+        edges &= np.abs(weights) >= PRUNE * np.abs(weights).max(initial=0.0)
+        limited = len(np.unique(found.limited % n))
+        return Graph(edges, np.where(edges, weights, 0.0), rolled_p, limited=limited)
 
-class StaticPC(_PC):
+
+class StaticPC(PC):
     """PC on units at one time, a directed probabilistic graphical model: bins are independent.
 
     Weight: rise of the column's unit with the row's, its other parents held.
     """
 
-    def estimate(self, statistics: Statistics) -> Graph:
+    def among(self, statistics: Statistics) -> Graph:
         """Return the graph; an edge without a direction stands in both.
 
         Raises
@@ -52,10 +75,10 @@ class StaticPC(_PC):
         GraphError
             There are too few rows for any test.
         """
-        return _estimate(statistics, self, 0, "now")
+        return self._among(statistics, 0, statistics.n_units)
 
 
-class TimeAwarePC(_PC):
+class TimeAwarePC(PC):
     """Time-Aware PC, for data that go on: as in the paper, with what stationarity allows.
 
     The neighbours of each unit now, among all units now and up to `delay` bins ago; edges point
@@ -65,7 +88,7 @@ class TimeAwarePC(_PC):
     those of its parents held that are as early or earlier, mean over delays.
     """
 
-    def estimate(self, statistics: Statistics) -> Graph:
+    def among(self, statistics: Statistics) -> Graph:
         """Return the rolled graph.
 
         Raises
@@ -73,17 +96,17 @@ class TimeAwarePC(_PC):
         GraphError
             There are too few rows for any test.
         """
-        return _estimate(statistics, self, statistics.delay, "now")
+        return self._among(statistics, statistics.delay, statistics.n_units)
 
 
-class NeuroPC(_PC):
+class NeuroPC(PC):
     """PC on all units at all times of a row alike, then rolled: the earlier form of `TimeAwarePC`.
 
     It also takes the edges between past variables as it finds them, where common causes are out of
     sight, which brings false ones.
     """
 
-    def estimate(self, statistics: Statistics) -> Graph:
+    def among(self, statistics: Statistics) -> Graph:
         """Return the rolled graph.
 
         Raises
@@ -91,33 +114,7 @@ class NeuroPC(_PC):
         GraphError
             There are too few rows for any test.
         """
-        return _estimate(statistics, self, statistics.delay, "always")
-
-
-def _estimate(statistics: Statistics, settings: _PC, delay: int, when: str) -> Graph:
-    units, left_out = statistics.usable()
-    # The largest sets have 3 members.
-    statistics.needs_rows(3, "PC")
-    n = len(units)
-    d = n * (delay + 1)
-    chosen = statistics.restrict(units)
-    cov = chosen.cov[:d, :d]
-    slices = np.repeat(np.arange(delay + 1), n)
-    found = skeleton(
-        correlations(cov), chosen.rows, settings.alpha, n if when == "now" else d, settings.alive
-    )
-    settings.alive()
-    arrows = orient(found, slices)
-    settings.alive()
-    rolled_p = _rolled_p(found.z, slices, n)
-    edges = _roll(arrows, n, np.logical_or) & false_discovery(rolled_p, settings.alpha)
-    arrows &= np.tile(edges, (delay + 1, delay + 1))
-    effects = _effects(cov, arrows, slices, settings.alive)
-    many = np.maximum(_roll(arrows, n, np.add, dtype=np.int64), 1)
-    weights = np.where(edges, _roll(effects, n, np.add) / many, 0.0)
-    edges &= np.abs(weights) >= PRUNE * np.abs(weights).max(initial=0.0)
-    weights = np.where(edges, weights, 0.0)
-    return spread(Graph(edges, weights, rolled_p), units, statistics.n_units, left_out)
+        return self._among(statistics, statistics.delay, len(statistics.cov))
 
 
 def _roll(unrolled: NDArray[Any], n: int, ufunc: np.ufunc, **how: Any) -> NDArray[Any]:
@@ -129,14 +126,14 @@ def _roll(unrolled: NDArray[Any], n: int, ufunc: np.ufunc, **how: Any) -> NDArra
 def _rolled_p(z: Floats, slices: NDArray[np.int64], n: int) -> Floats:
     """Return the p-value of each pair of units: of its delays the smallest, by Bonferroni."""
     d = len(slices)
-    p = np.ones((d, d))
-    p[:, : len(z)] = normal_p(z).T
     tested = slices[:, None] >= slices
     tested[:, len(z) :] = False
     tested[np.diag_indices(d)] = False
-    p[~tested] = 1.0
+    largest = np.zeros((d, d))
+    largest[:, : len(z)] = z.T
+    largest = _roll(np.where(tested, largest, 0.0), n, np.maximum)
     times = _roll(tested, n, np.add, dtype=np.int64)
-    rolled = np.minimum(_roll(p, n, np.minimum) * times, 1.0)
+    rolled = np.minimum(normal_p(largest) * times, 1.0)
     return np.where(times > 0, rolled, np.nan)
 
 
@@ -150,12 +147,18 @@ def _effects(
     later on.
     """
     effects = np.zeros_like(cov)
-    for child in np.flatnonzero(arrows.any(axis=0)):
-        alive()
-        parents = np.flatnonzero(arrows[:, child])
-        for back in np.unique(slices[parents]):
-            held = parents[slices[parents] >= back]
-            slopes = fitted(cov, held, child)
-            here = slices[held] == back
-            effects[held[here], child] = slopes[here]
+    for back in np.unique(slices):
+        children = np.flatnonzero(arrows[slices == back].any(axis=0))
+        parents = arrows[:, children].T & (slices >= back)
+        many = parents.sum(axis=1)
+        # Children of about as many parents are fitted together.
+        for block in np.split(np.argsort(many), np.arange(_BLOCK, len(many), _BLOCK)):
+            if not len(block):
+                continue
+            alive()
+            held = np.argsort(~parents[block], axis=1, kind="stable")[:, : many[block].max()]
+            real = np.take_along_axis(parents[block], held, axis=1)
+            slopes = fitted(cov, held, children[block], real)
+            child, place = np.nonzero(real & (slices[held] == back))
+            effects[held[child, place], children[block[child]]] = slopes[child, place]
     return effects

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from exporters.gru import gru_step
 from exporters.onnx_graph import StepGraph
 from exporters.recurrent import lstm_step
 from models.lyapunov.spectrum import lyapunov_spectrum
-from models.lyapunov.steps import RecurrentStep, Step, gru_baseline_step
+from models.lyapunov.steps import RecurrentStep, gru_baseline_step
 from models.lyapunov.systems import (
     HENON,
     LORENZ,
@@ -31,7 +30,6 @@ from models.spikes.gru import GRU, GRUConfig
 from stream.model_file import Contract, Port
 from stream.stability.differences import model_spectrum
 from stream.stability.parts import ModelStep, find_parts
-from stream.stability.spectrum import Spectrum
 
 DOUBLE = torch.float64
 
@@ -60,22 +58,17 @@ def test_a_rotation_neither_grows_nor_fades() -> None:
     assert found.near_zero == 8
 
 
-def of_many_starts(step: Step, starts: torch.Tensor, steps: int, **settings: Any) -> Spectrum:
-    """Return a spectrum over starts: each comes as the first input, and is added to the state."""
-    fed = torch.zeros(len(starts), steps, starts.shape[1], dtype=DOUBLE)
-    fed[:, 0] = starts
-    return lyapunov_spectrum(lambda s, x: step(s + x, x), 0 * starts[0], fed, **settings)
-
-
 def test_the_henon_map_has_its_exponents() -> None:
-    found = of_many_starts(henon, 0.03 * normal(500, 2), 300, warm_up=50)
+    found = lyapunov_spectrum(henon, 0.03 * normal(500, 2), nothing(500, 300), warm_up=50)
     np.testing.assert_allclose(found.mean, HENON, atol=1e-3)
     assert found.mean.sum() == pytest.approx(math.log(0.3), abs=1e-9)
 
 
 def test_the_lorenz_system_has_one_positive_one_zero_and_one_negative_exponent() -> None:
     starts = 8 * normal(500, 3) + torch.tensor([0.0, 0.0, 25.0])
-    found = of_many_starts(lorenz, starts, 500, warm_up=250, every=10, period_s=LORENZ_STEP)
+    found = lyapunov_spectrum(
+        lorenz, starts, nothing(500, 500), warm_up=250, every=10, period_s=LORENZ_STEP
+    )
     np.testing.assert_allclose(found.per_second, LORENZ, atol=0.15)
     assert found.per_second.sum() == pytest.approx(-41 / 3, abs=1e-3)
     assert found.dimension == pytest.approx(2.06, abs=0.02)

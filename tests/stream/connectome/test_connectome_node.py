@@ -94,6 +94,17 @@ def test_a_trigger_can_watch_the_change_known_or_not():
     assert np.isfinite(read(graphs[-1]))
 
 
+def test_a_graph_for_which_not_all_sets_were_tried_says_so_and_is_counted():
+    node, _ = _node(_spec(40, kind="rates"), method="pc", delay=0, window="1 s", every="500 ms")
+    random = np.random.default_rng(0)
+    data = random.standard_normal((100, 40)) + 3 * random.standard_normal((100, 1))
+    *_, dense = _feed(node, data, kind="rates")
+    assert dense.meta["limited"] == 40
+    assert node.context.counters.notes["graphs_limited"] == node.context.counters.notes["graphs"]
+    *_, loose = _feed(node, random.standard_normal((100, 40)), start=100, kind="rates")
+    assert loose.meta["limited"] == 0
+
+
 def test_a_silent_unit_is_left_out_until_it_spikes():
     node, _ = _node(_spec())
     data = _spikes(600)

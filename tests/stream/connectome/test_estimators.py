@@ -9,7 +9,7 @@ from models.connectome.simulations import paper, sparse_var
 from stream.connectome.estimators import METHODS, estimator
 from stream.connectome.graph import chi2_p, false_discovery, fisher_z, normal_p
 from stream.connectome.orientation import orient
-from stream.connectome.skeleton import Skeleton, skeleton, squared_partial
+from stream.connectome.skeleton import TESTS, Skeleton, skeleton, squared_partial
 from stream.connectome.statistics import Statistics, correlations
 from stream.errors import GraphError
 
@@ -36,7 +36,7 @@ def test_partial_correlations_are_those_of_residuals():
         design = np.column_stack([np.ones(500), x[:, given]])
         left = x - design @ np.linalg.lstsq(design, x, rcond=None)[0]
         corr = np.corrcoef(x.T)
-        found = squared_partial(corr, at[:1], at[1:2], np.array([given]))
+        found = squared_partial(corr, at[:1], at[1:2], [np.array([k]) for k in given])
         assert found[0] == pytest.approx(np.corrcoef(left[:, 0], left[:, 1])[0, 1] ** 2)
 
 
@@ -101,11 +101,12 @@ def test_the_past_directs_an_edge_within_a_bin():
     apart = np.full((2, 4, 3), -1)
     adjacent = np.array([[False, True, True, False], [True, False, False, False]])
     apart[1, 2, 0] = 0
-    arrows = orient(Skeleton(adjacent, np.zeros((2, 4)), apart, 0), np.array([0, 0, 1, 1]))
+    found = Skeleton(adjacent, np.zeros((2, 4)), apart, 0, np.arange(0))
+    arrows = orient(found, np.array([0, 0, 1, 1]))
     assert {tuple(a) for a in np.argwhere(arrows)} == {(2, 0), (0, 1)}
     # And if z was not in the set that made x and y apart, it is one, and y -> z.
     apart[1, 2, 0] = -1
-    arrows = orient(Skeleton(adjacent, np.zeros((2, 4)), apart, 0), np.array([0, 0, 1, 1]))
+    arrows = orient(found, np.array([0, 0, 1, 1]))
     assert {tuple(a) for a in np.argwhere(arrows)} == {(2, 0), (1, 0)}
 
 
@@ -126,6 +127,19 @@ def test_the_skeleton_is_that_of_testing_one_set_after_the_other():
                 if normal_p(fisher_z(np.array([r]), statistics.rows, size))[0] > 0.05:
                     adjacent[x, y] = adjacent[y, x] = False
     np.testing.assert_array_equal(found.adjacent, adjacent)
+
+
+def test_of_many_neighbours_only_sets_of_the_strongest_are_tried_and_that_is_counted():
+    random = np.random.default_rng(0)
+    data = random.standard_normal((2000, 60)) + 2 * random.standard_normal((2000, 1))
+    statistics = Statistics.of(data, 0)
+    found = skeleton(correlations(statistics.cov), statistics.rows, 0.05, 60)
+    assert found.limited.tolist() == list(range(60))
+    assert found.tests <= 60 * 60 + 3 * TESTS
+    dense = estimator("pc", 0.05).estimate(statistics)
+    assert dense.limited == 60
+    few = estimator("pc", 0.05).estimate(Statistics.of(data[:, :6], 0))
+    assert few.limited == 0
 
 
 def test_spikes_that_inhibit_are_found_where_a_correlation_has_no_say():
