@@ -8,7 +8,7 @@ from dataclasses import replace
 from stream.errors import ConfigError
 from stream.node import StreamSpec
 from stream.page.page import Page
-from stream.page.panels import panel_class
+from stream.page.panels.kinds import panel_class
 from stream.page.server import address, bind, check_server, new_token
 from stream.plan import Delivery, Link, NodePlan, Plan
 from stream.runtime.link_messages import fixed_bytes

@@ -14,7 +14,8 @@ from stream.nodes.run_status import RunStatus
 from stream.packet import Packet
 from stream.page.log_lines import MOST as MOST_LINES
 from stream.page.log_lines import LogLines
-from stream.page.panels import HISTORY, KINDS, Panel, Video, panel_class
+from stream.page.panels.kinds import KINDS, panel_class
+from stream.page.panels.panel import HISTORY, Panel
 from stream.page.server import UPDATES_HZ, PageServer, check_server, new_token
 
 _TICK_NS = 1_000_000_000 // UPDATES_HZ
@@ -89,7 +90,8 @@ class Page(Node[PageSettings]):
         for name, spec in context.inputs.items():
             cls = panel_class(spec)
             assert cls is not None
-            self._panels[name] = cls(name, spec, context.counters)
+            panel = self._panels[name] = cls(name, spec, context.counters)
+            panel.watched = lambda: self._server.clients > 0
         about = {
             "pipeline": context.pipeline, "history": HISTORY / UPDATES_HZ, "lines": MOST_LINES,
             "panels": [panel.describe() for panel in self._panels.values()],
@@ -100,9 +102,6 @@ class Page(Node[PageSettings]):
             {**depths, STATUS: 1, LOG: MOST_LINES},
         )  # fmt: skip
         context.counters.note("page", self._server.address)
-        for panel in self._panels.values():
-            if isinstance(panel, Video):
-                panel.watched = lambda: self._server.clients > 0
         self._status = RunStatus(context.status_address)
         self._log = LogLines(context.run_dir)
         self._due_ns = self._log_ns = time.monotonic_ns()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 UPDATES_HZ = 30
 _WEB = Path(__file__).with_name("web")
-_FILE = re.compile(r"(vendor/)?[A-Za-z]+(\.min|\.iife\.min)?\.(html|js|css)")
+_FILE = re.compile(r"((vendor|views)/)?[A-Za-z]+(\.min|\.iife\.min)?\.(html|js|css)")
 _MOST_CLIENTS = 8
 _MOST_INCOMING_BYTES = 64
 _SILENT_S = 60.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.node import Counters, StreamSpec
 from stream.packet import Packet
-from stream.page.panels import panel_class
+from stream.page.panels.kinds import panel_class
 
 UNITS = ("a", "b", "c")
 SPIKES = StreamSpec("spikes", (None, 2), "int64", UNITS)
