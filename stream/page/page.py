@@ -16,7 +16,8 @@ from stream.page.log_lines import MOST as MOST_LINES
 from stream.page.log_lines import LogLines
 from stream.page.panels.kinds import KINDS, panel_class
 from stream.page.panels.panel import HISTORY, Panel
-from stream.page.server import UPDATES_HZ, PageServer, check_server, new_token
+from stream.page.panels.traces import Traces
+from stream.page.server import UPDATES_HZ, PageServer, Wish, check_server, new_token
 
 _TICK_NS = 1_000_000_000 // UPDATES_HZ
 _LOG_NS = 500_000_000
@@ -119,6 +120,8 @@ class Page(Node[PageSettings]):
         """Hand over what came."""
         now_ns = time.monotonic_ns()
         self._due_ns = max(self._due_ns + _TICK_NS, now_ns)
+        for wish in self._server.wishes():
+            self._grant(wish)
         self._publish(now_ns >= self._log_ns)
         return ()
 
@@ -143,6 +146,11 @@ class Page(Node[PageSettings]):
         self._server.publish(chunks)
         self._server.close({"message": str(status.get("message", ""))})
         self._status.close()
+
+    def _grant(self, wish: Wish) -> None:
+        panel = self._panels.get(wish.stream)
+        if not (isinstance(panel, Traces) and panel.choose(wish.channels)):
+            self.context.counters.drop("no_such_channels")
 
     def _publish(self, log: bool) -> None:
         chunks = self._watched(log)

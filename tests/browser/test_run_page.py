@@ -26,11 +26,12 @@ PIPELINE = """\
 name: everything
 nodes:
   lab: {use: "page_toys:Everything"}
+  raw: {use: "page_toys:Raw"}
   decoder: {use: "page_toys:Victim", from: lab.rates}
 """
 SHOWN = (
     "lab", "lab.rates", "lab.hand", "lab.action", "lab.frame", "lab.body", "lab.notes", "lab.graph",
-    "lab.trigger", "decoder",
+    "lab.trigger", "raw", "decoder",
 )  # fmt: skip
 PAINTED = """() => {
   const small = new OffscreenCanvas(32, 32).getContext("2d", { willReadFrequently: true });
@@ -176,11 +177,33 @@ def test_every_stream_has_its_panel_and_what_it_shows_moves(run, open_page, wait
     was = panel(page, "lab.body").locator("canvas").screenshot()
     wait_for(lambda: panel(page, "lab.body").locator("canvas").screenshot() != was)
     expect(panel(page, "lab.trigger").locator("li", has_text="too fast")).to_have_class("on")
-    for name in ("lab", "decoder", "page"):
+    for name in ("lab", "raw", "decoder", "page"):
         expect(node(page, name).locator(".state")).to_have_text("alive")
-    expect(page.locator("#links tbody tr")).to_have_count(12)
-    expect(page.locator("#ways tbody tr")).to_have_count(3)
+    expect(page.locator("#links tbody tr")).to_have_count(13)
+    expect(page.locator("#ways tbody tr")).to_have_count(5)
     expect(page.locator("#latency")).to_contain_text("ms")
+
+
+def test_traces_are_scaled_and_show_the_channels_that_are_chosen(run, open_page) -> None:
+    page = open_page(run)
+    raw = panel(page, "raw")
+    rows = raw.locator(".channels input")
+    expect(raw.locator(".about")).to_have_text("12 channels, uV, 1.00 kHz")
+    expect(raw.locator(".big")).to_have_text("±1000 uV a row")
+    expect(rows).to_have_count(8)
+    raw.get_by_role("button", name="Channels after these of raw").click()
+    expect(rows.first).to_have_value("el4")
+    expect(rows.last).to_have_value("el11")
+    expect(raw.locator(".big")).to_have_text("±2000 uV a row")
+    rows.first.fill("el1")
+    rows.first.press("Enter")
+    expect(rows.first).to_have_value("el1")
+    expect(panel(page, "lab")).to_be_visible()  # no digit that was typed enlarged a panel
+    rows.first.fill("nobody")
+    rows.first.press("Enter")
+    expect(rows.first).to_have_value("el1")
+    # Who comes later sees what was chosen.
+    expect(panel(open_page(run), "raw").locator(".channels input").first).to_have_value("el1")
 
 
 def test_keys_enlarge_a_panel_and_show_all_again(run, open_page) -> None:

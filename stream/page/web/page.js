@@ -1,6 +1,6 @@
 // The page: takes updates from the run, hands them to the views, and says what is wrong.
 
-import { followTheme } from "./canvas.js";
+import { figure, followTheme } from "./canvas.js";
 import { RunTables } from "./run.js";
 import { VIEWS } from "./views.js";
 
@@ -67,9 +67,15 @@ function show() {
   else if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
 }
 
+/** Ask the run for something; while nothing can be heard from it, nothing is asked. */
+function ask(wish) {
+  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(wish));
+}
+
 // ---- panels
 
 function open(about) {
+  about.ask = ask;
   skippedBefore += skipped;
   skipped = 0;
   $("pipeline").textContent = about.pipeline;
@@ -107,6 +113,9 @@ function open(about) {
 }
 
 function describe(panel) {
+  if (panel.view === "traces") {
+    return `${panel.channels} channels${panel.unit ? `, ${panel.unit}` : ""}, ${figure(panel.rate / 1000)} kHz`;
+  }
   const what = panel.names.length && !["frame", "skeleton", "keypoints", "notes"].includes(panel.kind)
     ? `${panel.names.length} ` : "";
   const period = panel.period ? `, every ${Number((1000 * panel.period).toPrecision(3))} ms` : "";
@@ -166,7 +175,7 @@ function repaint() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("input")) return;
   const shown = [...$("panels").children].filter((box) => !box.hidden);
   const box = shown[Number(event.key) - 1];
   if (event.key === "Escape") {
