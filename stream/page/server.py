@@ -50,7 +50,15 @@ class Show(msgspec.Struct, tag=True):
     channels: list[int]
 
 
-Wish = Show
+class Arm(msgspec.Struct, tag=True):
+    """Browser: arm or disarm a node. `seen_ns` is `t_ns` of the newest status that it shows."""
+
+    node: str
+    armed: bool
+    seen_ns: int
+
+
+Wish = Show | Arm
 """What a browser may ask for beside updates, as JSON with the name of the class under `type`."""
 
 _read_wish = msgspec.json.Decoder(Wish).decode

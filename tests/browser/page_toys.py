@@ -122,6 +122,28 @@ class Raw(Source[NodeSettings]):
         yield Packet("samples", data, time.monotonic_ns(), at_ns, at_ns + int(_PERIOD_S * 1e9))
 
 
+class Pulse(Source[NodeSettings]):
+    """Emits rates that rise above 50 Hz twice a second."""
+
+    use = "page_toys:Pulse"
+
+    def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+        return {"": StreamSpec("rates", (1,), "float32", ("cell",), "Hz", _PERIOD_S)}
+
+    def start(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._number = 0
+
+    def due_ns(self) -> int | None:
+        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
+
+    def tick(self) -> Iterable[Packet]:
+        at_ns = self._number * int(_PERIOD_S * 1e9)
+        self._number += 1
+        data = np.float32([100 * (self._number % 10 < 3)])
+        yield Packet("rates", data, time.monotonic_ns(), at_ns, at_ns + int(_PERIOD_S * 1e9))
+
+
 class Victim(Node[NodeSettings]):
     """Passes rates on, in a process of its own."""
 

@@ -29,6 +29,12 @@ nodes:
   raw: {use: "page_toys:Raw"}
   decoder: {use: "page_toys:Victim", from: lab.rates}
 """
+LOOP = """\
+name: loop
+nodes:
+  cells: {use: "page_toys:Pulse"}
+  go: {use: trigger, from: cells, rules: {fast: {above: 50 Hz}}, max_age: 30 s}
+"""
 SHOWN = (
     "lab", "lab.rates", "lab.hand", "lab.action", "lab.frame", "lab.body", "lab.notes", "lab.graph",
     "lab.trigger", "raw", "decoder",
@@ -65,8 +71,8 @@ CONTRAST = """() => {
 class Run:
     """An `innervate run --page` in a process of its own."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        (folder / "p.yaml").write_text(PIPELINE)
+    def __init__(self, folder: Path, *options: str, pipeline: str = PIPELINE) -> None:
+        (folder / "p.yaml").write_text(pipeline)
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [
@@ -114,8 +120,8 @@ def start(
 ) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
-    def make(*options: str) -> Run:
-        run = Run(tmp_path_factory.mktemp("run"), *options)
+    def make(*options: str, pipeline: str = PIPELINE) -> Run:
+        run = Run(tmp_path_factory.mktemp("run"), *options, pipeline=pipeline)
         runs.append(run)
         wait_for(run.answers, run.process)
         return run
@@ -305,6 +311,31 @@ def test_a_node_that_is_killed_turns_red_and_what_was_last_stays(start, open_pag
     expect(page.locator("#banner")).to_contain_text("'decoder' was killed by SIGKILL")
     expect(panel(page, "decoder")).to_be_visible()
     assert run.end(ask=False) == 1
+
+
+def test_a_trigger_is_armed_by_two_presses_and_disarmed_by_one(start, open_page) -> None:
+    run = start(pipeline=LOOP)
+    page, other = open_page(run), open_page(run)
+    go = page.locator('#arms p[data-node="go"]')
+    lamp = panel(page, "go").locator("li")
+    expect(go.get_by_role("status")).to_have_text("dry")
+    go.get_by_role("button", name="Arm go").click()
+    expect(go.get_by_role("status")).to_have_text("dry")
+    go.get_by_role("button", name="Press again to arm go").click()
+    for seen in (go, other.locator("#arms p")):
+        expect(seen.get_by_role("status")).to_have_text("armed")
+    expect(lamp).to_have_class("on")
+    other.get_by_role("button", name="Disarm go").click()
+    expect(go.get_by_role("status")).to_have_text("dry")
+    expect(page.locator("#log")).to_contain_text("go: disarmed by the page 'page'")
+    # Pages that are closed or reloaded switch nothing, and neither does a first press alone.
+    go.get_by_role("button", name="Arm go").click()
+    other.close()
+    page.reload()
+    expect(go.get_by_role("status")).to_have_text("dry")
+    expect(go.get_by_role("button")).to_have_text("Arm")
+    assert run.end() == 0
+    expect(go.get_by_role("button")).to_be_disabled()
 
 
 def test_the_end_of_a_run_and_a_lost_connection_are_told_apart(start, open_page) -> None:

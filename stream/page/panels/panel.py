@@ -53,7 +53,7 @@ class Panel(ABC):
         return {
             "name": self.name, "view": self.view, "kind": self.spec.kind,
             "names": self.spec.names, "unit": self.spec.unit, "period": self.spec.period_s,
-            "depth": self.depth,
+            "depth": self.depth, "on_change": bool(self.spec.meta.get("on_change")),
         }  # fmt: skip
 
     def add(self, packet: Packet) -> None:

@@ -1,5 +1,6 @@
 // The page: takes updates from the run, hands them to the views, and says what is wrong.
 
+import { Arms } from "./arms.js";
 import { figure, followTheme } from "./canvas.js";
 import { RunTables } from "./run.js";
 import { VIEWS } from "./views.js";
@@ -14,6 +15,7 @@ const MISSED_MS = 5000;
 let socket = null;
 let panels = new Map(); // by stream: box, view, when something came last
 let tables = null;
+let arms = null;
 let waiting = null; // an update that is not drawn yet; there is never more than one
 let ended = false;
 let skippedBefore = 0; // by connections that are over
@@ -84,6 +86,7 @@ function open(about) {
   $("panels").replaceChildren();
   panels = new Map();
   tables = new RunTables(about);
+  arms = new Arms($("arms"));
   say("connected", "connected");
   const videos = about.panels.filter((panel) => panel.view === "video");
   for (const panel of about.panels) {
@@ -145,7 +148,8 @@ function takeChunks(name, chunks) {
 }
 
 /** For how many ms nothing new of a stream is no reason to worry. */
-function patience({ period }) {
+function patience({ period, on_change }) {
+  if (on_change) return Infinity;
   return period ? Math.max(1000, 5000 * period) : 5000;
 }
 
@@ -191,6 +195,7 @@ document.addEventListener("keydown", (event) => {
 
 function say(state, text, banner = "", bad = true) {
   document.body.dataset.state = state;
+  if (state !== "running") arms?.enable(false);
   if ($("state").textContent !== text) $("state").textContent = text;
   if ($("banner").textContent !== banner) $("banner").textContent = banner;
   $("banner").hidden = !banner;
@@ -202,6 +207,7 @@ function takeStatus(status) {
   const failed = Object.values(status.failed);
   if (failed.length) say("failed", "failed", status.message || failed[0]);
   else say(status.state, status.state);
+  arms.take(status, ask);
 }
 
 function finish(message) {

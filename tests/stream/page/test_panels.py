@@ -164,6 +164,12 @@ def test_a_rule_that_fired_between_two_updates_is_seen_and_counted() -> None:
     assert list(panel.take()["on"]) == [0, 0]
 
 
+def test_of_what_comes_only_with_a_change_silence_is_no_news() -> None:
+    armed = StreamSpec("levels", (1,), "uint8", ("armed",), meta={"on_change": True})
+    assert make(armed).describe()["on_change"]
+    assert not make(SPIKES).describe()["on_change"]
+
+
 def test_a_level_that_holds_counts_once() -> None:
     panel = make(StreamSpec("levels", (1,), "uint8", ("held",)))
     for level in (0, 1, 1, 0, 1):

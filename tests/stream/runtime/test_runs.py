@@ -485,7 +485,7 @@ def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
 ) -> None:
     process = started(src=ticker(count=10**6), mid=echo("src"), out=sink("mid", sink_file))
     addresses = {name for name in sockets_of(process) if not name.endswith("status")}
-    assert len(addresses) == 5
+    assert len(addresses) == 6
     with zmq.Context() as context:
         for address in addresses:
             for kind in (zmq.DEALER, zmq.PUSH):
