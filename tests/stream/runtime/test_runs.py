@@ -406,7 +406,7 @@ def test_workers_die_with_their_supervisor_and_leave_nothing(started: Any, sink_
     workers = workers_of(process)
     assert len(workers) == 3
     names = sockets_of(process)
-    assert len(names) == 6
+    assert len(names) == 7
     # Of other programs: JACK servers of other tests leave files with such names.
     before = {path for path in Path("/dev/shm").iterdir() if path.name.startswith("jack")}
     process.kill()
