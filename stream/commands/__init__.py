@@ -18,7 +18,8 @@ from stream.errors import ConfigError, InnervateError, MissingExtraError
 # In the order in which a newcomer needs them; commands of other packages follow.
 _ORDER = (
     "demo", "import", "train", "evaluate", "export", "label", "run", "top", "arm", "disarm",
-    "check", "nodes", "inspect", "recover", "fetch", "collect", "bench", "doctor", "schema",
+    "check", "nodes", "inspect", "stability", "sweep", "recover", "fetch", "collect", "keyboard",
+    "bench", "doctor", "schema",
 )  # fmt: skip
 _HELP = {
     "demo": "Simulated neurons, a shipped model, live rates: see it work in under a minute.",
@@ -34,6 +35,8 @@ _HELP = {
     "check": "Validate a pipeline file without starting anything.",
     "nodes": "List the nodes there are, with their settings.",
     "inspect": "Show the card of a model file.",
+    "stability": "Measure how a model file forgets, and write it into the file if asked.",
+    "sweep": "Try settings of a recurrent network, and stop the hopeless ones early.",
     "recover": "Make a valid NWB file of what a killed run had recorded.",
     "fetch": "Download a public data set, or a model.",
     "collect": "Record a camera and a MIDI keyboard as a training set for the piano.",
