@@ -32,6 +32,8 @@ nodes:
              group: decode}}
   bins:    {{use: spikes.bin, from: neurons, width: 5 ms, group: decode}}
   rates:   {{use: model, from: bins, file: {MODEL}, group: decode}}
+  go:      {{use: trigger, from: rates, rules: {{busy: {{mean: true, above: 22 Hz}}}},
+             group: decode}}
 """
 
 

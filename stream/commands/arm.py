@@ -31,25 +31,31 @@ def disarm(
 ) -> None:
     """Disarm triggers of a run that is going on: outputs go to their safe state at once."""
     folder, announcement = find_run(run)
-    nodes = [node]
-    if node is None:
-        nodes = [*_armed(announcement)]
-        if not nodes:
-            raise ConfigError(f"the run in {folder} has nothing that can be armed.")
-    _switch(announcement, [name for name in nodes if name], armed=False)
+    nodes = [node] if node else _those(announcement)
+    if not nodes:
+        raise ConfigError(f"the run in {folder} has nothing that can be armed.")
+    _switch(announcement, nodes, armed=False)
 
 
-def _armed(announcement: Announcement) -> dict[str, bool]:
-    """Return what can be armed, and whether it is."""
+def _those(announcement: Announcement) -> list[str]:
+    """Return what can be armed.
+
+    Raises
+    ------
+    RunError
+        The run does not tell.
+    """
     status = RunStatus(announcement.status)
     try:
-        status.wait(_DONE_S)
-        return _of(status)
+        if not status.wait(_DONE_S):
+            raise RunError("the run says nothing; end it, if it matters.", 1)
+        return [*_of(status)]
     finally:
         status.close()
 
 
 def _of(status: RunStatus) -> dict[str, bool]:
+    """Return what can be armed, and whether it is."""
     nodes = children(status.newest, "nodes")
     notes = {name: node.get("notes", {}).get("armed") for name, node in nodes.items()}
     return {name: armed for name, armed in notes.items() if isinstance(armed, bool)}
@@ -67,14 +73,11 @@ def _switch(announcement: Announcement, nodes: list[str], *, armed: bool) -> Non
     """
     switch, status = Switch(announcement.switch, "the command line"), RunStatus(announcement.status)
     try:
-        refused = []
-        # All are asked before any answer is looked at.
-        for node in nodes:
-            switch.ask(node, armed, time.monotonic_ns())
-        for _ in nodes:
-            refused.append(switch.answer())
-        if any(refused):
-            raise ConfigError(next(filter(None, refused)))
+        # All are asked before any answer is waited for.
+        asked = [node for node in nodes if switch.ask(node, armed, time.monotonic_ns())]
+        refused = [why for why in [switch.answer() for _ in asked] if why]
+        if refused:
+            raise ConfigError(refused[0])
         end = time.monotonic() + _DONE_S
         while any(_of(status).get(node) is not armed for node in nodes):
             status.wait(max(0.0, end - time.monotonic()))

@@ -339,7 +339,7 @@ def test_a_trigger_is_armed_by_two_presses_and_disarmed_by_one(start, open_page)
 
 
 def test_the_end_of_a_run_and_a_lost_connection_are_told_apart(start, open_page) -> None:
-    run, cut = start("--for", "60 s"), start()
+    run, cut = start("--for", "300 s"), start()
     ending, lost = open_page(run), open_page(cut)
     for page in (ending, lost):
         expect(panel(page, "decoder")).to_be_visible()
