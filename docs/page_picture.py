@@ -22,7 +22,7 @@ from stream.runtime.supervisor import run_plan
 OUT = Path(__file__).with_name("page.jpg")
 MODEL = Path(__file__).parents[1] / "models" / "zoo" / "lorenz-stndt.onnx"
 SHOWN_S = 13
-SIZE = {"width": 1500, "height": 980}
+SIZE = {"width": 1500, "height": 1290}
 # Where it is allowed, the loop goes before the browser, which draws on the same processors here.
 PIPELINE = f"""\
 name: simulated-session
@@ -32,6 +32,8 @@ nodes:
              group: decode}}
   bins:    {{use: spikes.bin, from: neurons, width: 5 ms, group: decode}}
   rates:   {{use: model, from: bins, file: {MODEL}, group: decode}}
+  go:      {{use: trigger, from: rates, armed: true, group: decode,
+             rules: {{busy: {{mean: true, above: 24 Hz, release: 18 Hz}}}}}}
 """
 
 

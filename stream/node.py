@@ -42,7 +42,8 @@ class StreamSpec:
     period_s
         Bin width or sample interval in seconds; None for irregular streams.
     meta
-        What the kind needs beyond that.
+        What the kind needs beyond that; `on_change` where packets come only with a change, so that
+        silence tells nothing.
     """
 
     kind: str
@@ -142,7 +143,8 @@ class Node(Generic[S]):
     A subclass names itself with `use`, its settings class with `Settings`, and what it takes with
     `accepts` (kinds of stream; empty for a source, `*` for any). `delivery` is the policy of links
     into it when the pipeline names none; empty means by kind: frames `latest`, all else
-    `lossless`. The life of a node: made with its settings
+    `lossless`. With `can_arm`, it can be armed and disarmed while it runs, by `arm`, and says in
+    its note `armed` which it is. The life of a node: made with its settings
     (cheap, reads nothing but what `outputs` needs), `outputs` while the pipeline is validated,
     then in its own process `open`, any number of `process` and `tick`, `finish` when every input
     has ended, `close`.
@@ -154,6 +156,7 @@ class Node(Generic[S]):
     accepts: ClassVar[frozenset[str]] = frozenset()
     max_inputs: ClassVar[int | None] = 1
     delivery: ClassVar[str] = ""
+    can_arm: ClassVar[bool] = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -187,6 +190,13 @@ class Node(Generic[S]):
 
     def tick(self) -> Iterable[Packet]:
         """Do what was due. A source makes its packets here."""
+        return ()
+
+    def arm(self, armed: bool, by: str) -> Iterable[Packet]:
+        """Let actions out from now on, or hold them back and bring outputs to their safe state.
+
+        `by` says who wants that, for the log.
+        """
         return ()
 
     def finish(self) -> Iterable[Packet]:

@@ -17,8 +17,9 @@ from stream.errors import ConfigError, InnervateError, MissingExtraError
 
 # In the order in which a newcomer needs them; commands of other packages follow.
 _ORDER = (
-    "demo", "import", "train", "evaluate", "export", "label", "run", "top", "check", "nodes",
-    "inspect", "recover", "fetch", "collect", "bench", "doctor", "schema",
+    "demo", "import", "train", "evaluate", "export", "label", "run", "top", "arm", "disarm",
+    "check", "nodes", "inspect", "stability", "sweep", "recover", "fetch", "collect", "keyboard",
+    "bench", "doctor", "schema",
 )  # fmt: skip
 _HELP = {
     "demo": "Simulated neurons, a shipped model, live rates: see it work in under a minute.",
@@ -29,9 +30,13 @@ _HELP = {
     "label": "Label a few clips in a browser and get a recogniser of actions.",
     "run": "Run a pipeline live.",
     "top": "Watch a run that is going on: nodes, rates, latencies, drops.",
+    "arm": "Let the firings of a trigger out, in a run that is going on.",
+    "disarm": "Hold them back again; outputs go to their safe state at once.",
     "check": "Validate a pipeline file without starting anything.",
     "nodes": "List the nodes there are, with their settings.",
     "inspect": "Show the card of a model file.",
+    "stability": "Measure how a model file forgets; ends with 1 if it is unstable.",
+    "sweep": "Train settings of a recurrent network a little, and the best of them to its end.",
     "recover": "Make a valid NWB file of what a killed run had recorded.",
     "fetch": "Download a public data set, or a model.",
     "collect": "Record a camera and a MIDI keyboard as a training set for the piano.",

@@ -6,7 +6,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from stream.errors import ConfigError, RunError
 from stream.nodes.run_status import RunStatus, children, clock, latency_table, number
-from stream.runtime.run_folders import Announcement, read_announcement, running
+from stream.runtime.run_folders import find_run, read_announcement
 from stream.runtime.supervisor import STATUS_S
 
 _PATIENCE_S = 10 * STATUS_S
@@ -42,7 +41,7 @@ def top(
     if as_json and not once:
         raise ConfigError("--json prints one status: use it with --once.")
     console = Console()
-    folder, announcement = _choose(run)
+    folder, announcement = find_run(run)
     status = RunStatus(announcement.status)
     view = RunView(announcement.pipeline)
     try:
@@ -76,34 +75,6 @@ def _wait(status: RunStatus, view: RunView, duration_s: float) -> None:
     while time.monotonic() < end and status.newest.get("state") == "running":
         status.wait(STATUS_S)
         view.add(status.newest)
-
-
-def _choose(run: str | None) -> tuple[Path, Announcement]:
-    """Return the run that is meant, or the only one.
-
-    Raises
-    ------
-    ConfigError
-        There is none, or there are several.
-    """
-    if run is not None and (found := read_announcement(Path(run))) is not None:
-        return Path(run), found
-    there = running()
-    matching = {
-        folder: found
-        for folder, found in there.items()
-        if run in (None, found.pipeline, folder.name)
-    }
-    if len(matching) == 1:
-        return next(iter(matching.items()))
-    listed = "".join(f"\n  {found.pipeline}: {folder}" for folder, found in there.items())
-    if len(matching) > 1:
-        raise ConfigError(f"several runs are going on; name the folder of one:{listed}")
-    if run is None or not there:
-        raise ConfigError(
-            "no run of this user is going on; give the folder of one if it has its own."
-        )
-    raise ConfigError(f"no run '{run}' is going on; there are:{listed}")
 
 
 class RunView:
@@ -159,6 +130,9 @@ class RunView:
 
             moving = rate("packets_in") + rate("packets_out") > 0
             state = "dead" if name in failed else "alive" if moving else "quiet"
+            armed = node.get("notes", {}).get("armed")
+            if state == "alive" and isinstance(armed, bool):
+                state = "armed" if armed else "dry"
             table.add_row(
                 name, state, f"{rate('packets_in'):.0f}", f"{rate('packets_out'):.0f}",
                 str(sum(number(n) for n in node.get("dropped", {}).values())),

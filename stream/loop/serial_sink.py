@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from stream.errors import ConfigError, MissingExtraError
 from stream.loop.freshness import Freshness, OutputSettings
 from stream.loop.serial_link import SerialLink
-from stream.loop.trigger import LEVELS, TRIGGER
+from stream.loop.trigger import LEVELS, TRIGGER, disarms
 from stream.node import Context, Node, StreamSpec
 from stream.packet import Packet
 from stream.units import Seconds, format_seconds, to_ns
@@ -70,10 +70,11 @@ class SerialSettings(OutputSettings):
 class SerialSink(Node[SerialSettings]):
     """Drive a box with TTL outputs, such as an Arduino or a Teensy.
 
-    Takes firings and levels of `trigger`. The box is sent `safe` at the start, when a stream
-    stalls, when it does not answer, when the port is back after it was unplugged, and at the end;
-    also when this process is killed, by a process of its own. While one of these holds nothing else
-    is sent, and the firings that come are counted by the reason. Levels are sent when they change.
+    Takes firings and levels of `trigger`. The box is sent `safe` at the start, when a trigger is
+    disarmed, when a stream stalls, when it does not answer, when the port is back after it was
+    unplugged, and at the end; also when this process is killed, by a process of its own. While one
+    of these holds nothing else is sent, and the firings that come are counted by the reason. Levels
+    are sent when they change.
     """
 
     use = "serial"
@@ -147,6 +148,9 @@ class SerialSink(Node[SerialSettings]):
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Send the messages of the rules that fire, or of the levels that have changed."""
+        if disarms(packet):
+            # However late it is.
+            self._to_safe()
         if not self._fresh.take(stream, packet):
             return ()
         spec = self.context.inputs[stream]

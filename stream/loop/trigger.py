@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,15 @@ from stream.node import Context, Counters, Node, StreamSpec
 from stream.packet import Packet
 from stream.units import Seconds, to_ns
 
+_log = logging.getLogger(__name__)
+
 TRIGGER, LEVELS = "trigger", "levels"
+_ARMED = "armed"
+
+
+def disarms(packet: Packet) -> bool:
+    """Tell whether a packet of `trigger` says that it has just been disarmed."""
+    return packet.meta.get(_ARMED) is False
 
 
 class TriggerSettings(OutputSettings):
@@ -35,7 +44,8 @@ class TriggerSettings(OutputSettings):
     )
     limit: Limit | None = Field(None, description="how often a rule may fire, such as 5 per 1 s")
     armed: bool = Field(
-        False, description="whether firings go out; if not, they are logged and counted only"
+        False,
+        description="whether firings go out at first; if not, they are logged and counted only",
     )
 
 
@@ -76,6 +86,10 @@ class Trigger(Node[TriggerSettings]):
     (`too_old`), too soon after the last one (`refractory`), one too many (`limit`), or while the
     trigger is not armed. What is not finite never fires and is counted by rule. A stream that
     stalls, and a new segment, release the rules that look at it.
+
+    It may be armed and disarmed at any time. `.armed`, kind `levels`, has a packet with the first
+    data and with every switch; the packets of the other two at which it is disarmed have `armed`
+    in their `meta`, so that outputs go to their safe state.
     """
 
     use = "trigger"
@@ -83,9 +97,10 @@ class Trigger(Node[TriggerSettings]):
     Settings = TriggerSettings
     accepts: ClassVar[frozenset[str]] = frozenset({"*"})
     max_inputs: ClassVar[int | None] = None
+    can_arm: ClassVar[bool] = True
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
-        """Return the streams of firings and of levels.
+        """Return the streams of firings, of levels, and of whether it is armed.
 
         Raises
         ------
@@ -101,8 +116,9 @@ class Trigger(Node[TriggerSettings]):
         specs = list(inputs.values())
         period_s = specs[0].period_s if len(specs) == 1 else None
         return {
-            output: StreamSpec(kind, (len(names),), "uint8", names, "", period_s)
-            for output, kind in (("", TRIGGER), ("state", LEVELS))
+            "": StreamSpec(TRIGGER, (len(names),), "uint8", names, "", period_s),
+            "state": StreamSpec(LEVELS, (len(names),), "uint8", names, "", period_s),
+            _ARMED: StreamSpec(LEVELS, (1,), "uint8", (_ARMED,), meta={"on_change": True}),
         }
 
     def open(self, context: Context) -> None:
@@ -118,15 +134,18 @@ class Trigger(Node[TriggerSettings]):
         self._rules: dict[str, list[_Watched]] = {stream: [] for stream in context.inputs}
         for watched in self._watch(context.inputs):
             self._rules[watched.stream].append(watched)
-        # Segment and end of the last packet of each stream.
+        # Segment and end of the last packet of each stream, and of the last of all.
         self._last: dict[str, tuple[int, int]] = {}
+        self._newest: tuple[int, int] | None = None
+        self._armed = self.settings.armed
+        self._switched = 0
         self._n = len(self.settings.rules)
         path = context.run_dir / f"{context.name}.firings.jsonl"
         try:
             self._log = FiringLog(path)
         except OSError as error:
             raise ConfigError(f"the log of firings, {path}, cannot be made: {error}.") from None
-        context.counters.note("armed", self.settings.armed)
+        context.counters.note(_ARMED, self._armed)
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Ask the rules of a stream, and say which of them fire."""
@@ -135,7 +154,8 @@ class Trigger(Node[TriggerSettings]):
         if self._last.get(stream, (packet.segment, 0))[0] != packet.segment:
             for watched in rules:
                 watched.reset()
-        self._last[stream] = packet.segment, packet.source_end_ns
+        first = self._newest is None
+        self._last[stream] = self._newest = packet.segment, packet.source_end_ns
         fires = np.zeros(self._n, np.uint8)
         known = [
             watched.number for watched in rules if self._ask(watched, packet, fires, fresh=fresh)
@@ -144,10 +164,13 @@ class Trigger(Node[TriggerSettings]):
         # What rests on old data, or on none, is not held up.
         levels[[w.number for w in rules if not fresh or w.number not in known]] = 0
         fired = {"fired": [w.name for w in rules if fires[w.number]]} if fires.any() else None
-        return [
+        out = [
             packet.derive(TRIGGER, fires, meta=fired),
             packet.derive(LEVELS, levels, output="state"),
         ]
+        if first:
+            out.append(packet.derive(LEVELS, np.array([self._armed], np.uint8), output=_ARMED))
+        return out
 
     def due_ns(self) -> int | None:
         """Return when a stream will have stalled."""
@@ -166,6 +189,37 @@ class Trigger(Node[TriggerSettings]):
                     Packet(LEVELS, self._levels(), now_ns, at_ns, at_ns, segment, output="state")
                 )
         return emitted
+
+    def arm(self, armed: bool, by: str) -> Iterable[Packet]:
+        """Let firings out from now on, or hold them back and release every rule."""
+        if armed == self._armed:
+            return []
+        self._armed = armed
+        self._switched += 1
+        now_ns = time.monotonic_ns()
+        note = self.context.counters.note
+        note(_ARMED, armed)
+        note("switched", self._switched)
+        done = "armed" if armed else "disarmed"
+        _log.warning("%s: %s by %s", self.context.name, done, by)
+        self._write({"t_ns": now_ns, "armed": armed, "by": by})
+        segment, at_ns = self._newest or (0, 0)
+        out = []
+        if not armed:
+            for rules in self._rules.values():
+                for watched in rules:
+                    watched.level = False
+            none = np.zeros(self._n, np.uint8)
+            out = [
+                Packet(
+                    kind, none, now_ns, at_ns, at_ns, segment, output=output, meta={_ARMED: False}
+                )
+                for kind, output in ((TRIGGER, ""), (LEVELS, "state"))
+            ]
+        if self._newest is not None:
+            level = np.array([armed], np.uint8)
+            out.append(Packet(LEVELS, level, now_ns, at_ns, at_ns, segment, output=_ARMED))
+        return out
 
     def close(self) -> None:
         """Close the log."""
@@ -205,18 +259,21 @@ class Trigger(Node[TriggerSettings]):
     ) -> None:
         now_ns = time.monotonic_ns()
         suppressed = watched.gate.ask(now_ns) if fresh else "too_old"
-        armed = self.settings.armed
+        armed = self._armed
         fired = armed and not suppressed
         watched.level = fired
         fires[watched.number] = fired
         watched.count(suppressed or ("fired" if armed else "dry"), self.context.counters)
         at, value = found
-        self._log.write({
+        self._write({
             "t_ns": now_ns, "rule": watched.name, "fired": fired, "armed": armed,
             "suppressed": suppressed or None, "value": value, "channel": watched.names[at],
             "age_ms": round((now_ns - packet.t_ns) / 1e6, 3), "stream": watched.stream,
             "source_ns": packet.source_end_ns, "segment": packet.segment,
         })  # fmt: skip
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._log.write(line)
         if self._log.lost:
             self.context.counters.note("firings_not_logged", self._log.lost)
 

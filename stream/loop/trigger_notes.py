@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stream.errors import ConfigError
 from stream.loop.freshness import Freshness, OutputSettings
-from stream.loop.trigger import TRIGGER
+from stream.loop.trigger import TRIGGER, disarms
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.node import Context, Node, StreamSpec
 from stream.packet import Packet
@@ -33,7 +33,8 @@ class TriggerNotes(Node[TriggerNotesSettings]):
     """Turn firings into packets of notes, for `midi`, `synth` and `osc`.
 
     Gives a packet for each that comes, mostly without a note, and one when a note ends. A rule that
-    fires while its note sounds plays it anew. Of data older than `max_age` nothing is played.
+    fires while its note sounds plays it anew. Disarming the trigger ends every note. Of data older
+    than `max_age` nothing is played.
     """
 
     use = "trigger.notes"
@@ -70,6 +71,9 @@ class TriggerNotes(Node[TriggerNotesSettings]):
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         """Play the notes of the rules that fire."""
         messages = []
+        if disarms(packet):
+            messages = [note_off(pitch) for pitch in self._ends]
+            self._ends.clear()
         if self._fresh.take(stream, packet):
             end_ns = time.monotonic_ns() + to_ns(self.settings.length)
             for number in np.flatnonzero(packet.data):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from stream.errors import ConfigError
 from stream.node import StreamSpec
 from stream.page.page import Page
-from stream.page.panels import panel_class
+from stream.page.panels.kinds import panel_class
 from stream.page.server import address, bind, check_server, new_token
 from stream.plan import Delivery, Link, NodePlan, Plan
 from stream.runtime.link_messages import fixed_bytes
@@ -39,10 +39,13 @@ def add_page(plan: Plan) -> Plan:
     taken = {*plan.nodes, *plan.groups}
     name = next(n for n in ("page", *(f"page-{i}" for i in range(2, 99))) if n not in taken)
     links = []
+    wanted = {link.stream for link in plan.links}
     for node in plan.nodes.values():
         for output, spec in node.outputs.items():
-            if _can_show(spec):
-                stream = f"{node.name}.{output}" if output else node.name
+            stream = f"{node.name}.{output}" if output else node.name
+            # Some sources make samples only where they are taken: looking must not add that work.
+            idle = spec.kind == "samples" and output and stream not in wanted
+            if _can_show(spec) and not idle:
                 links.append(Link(stream, node.name, output, name, _delivery(spec)))
     if not links:
         raise ConfigError(
@@ -77,9 +80,10 @@ def settle_pages(plan: Plan) -> tuple[Plan, dict[str, str]]:
 
 def _delivery(spec: StreamSpec) -> Delivery:
     cls = panel_class(spec)
+    large = fixed_bytes(spec) >= LARGE_BYTES
     if cls is not None and cls.event:
-        return _EVENTS
-    return _SMALL if fixed_bytes(spec) < LARGE_BYTES else _LARGE
+        return _SMALL if large else _EVENTS
+    return _LARGE if large else _SMALL
 
 
 def _can_show(spec: StreamSpec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -14,9 +15,14 @@ from stream.nodes.run_status import RunStatus
 from stream.packet import Packet
 from stream.page.log_lines import MOST as MOST_LINES
 from stream.page.log_lines import LogLines
-from stream.page.panels import HISTORY, KINDS, Panel, Video, panel_class
-from stream.page.server import UPDATES_HZ, PageServer, check_server, new_token
+from stream.page.panels.kinds import KINDS, panel_class
+from stream.page.panels.panel import HISTORY, Panel
+from stream.page.panels.traces import Traces
+from stream.page.server import UPDATES_HZ, Arm, PageServer, Wish, check_server, new_token
+from stream.runtime.run_folders import read_switch
+from stream.runtime.switching import Switch
 
+_log = logging.getLogger(__name__)
 _TICK_NS = 1_000_000_000 // UPDATES_HZ
 _LOG_NS = 500_000_000
 _LAST_STATUS_S = 0.5
@@ -89,7 +95,8 @@ class Page(Node[PageSettings]):
         for name, spec in context.inputs.items():
             cls = panel_class(spec)
             assert cls is not None
-            self._panels[name] = cls(name, spec, context.counters)
+            panel = self._panels[name] = cls(name, spec, context.counters)
+            panel.watched = lambda: self._server.clients > 0
         about = {
             "pipeline": context.pipeline, "history": HISTORY / UPDATES_HZ, "lines": MOST_LINES,
             "panels": [panel.describe() for panel in self._panels.values()],
@@ -100,11 +107,9 @@ class Page(Node[PageSettings]):
             {**depths, STATUS: 1, LOG: MOST_LINES},
         )  # fmt: skip
         context.counters.note("page", self._server.address)
-        for panel in self._panels.values():
-            if isinstance(panel, Video):
-                panel.watched = lambda: self._server.clients > 0
         self._status = RunStatus(context.status_address)
         self._log = LogLines(context.run_dir)
+        self._asking: Switch | None = None
         self._due_ns = self._log_ns = time.monotonic_ns()
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
@@ -120,6 +125,9 @@ class Page(Node[PageSettings]):
         """Hand over what came."""
         now_ns = time.monotonic_ns()
         self._due_ns = max(self._due_ns + _TICK_NS, now_ns)
+        for wish in self._server.wishes():
+            self._grant(wish)
+        self._hear()
         self._publish(now_ns >= self._log_ns)
         return ()
 
@@ -144,6 +152,32 @@ class Page(Node[PageSettings]):
         self._server.publish(chunks)
         self._server.close({"message": str(status.get("message", ""))})
         self._status.close()
+        if self._asking is not None:
+            self._asking.close()
+
+    def _grant(self, wish: Wish) -> None:
+        if isinstance(wish, Arm):
+            self._switch(wish)
+            return
+        panel = self._panels.get(wish.stream)
+        if not (isinstance(panel, Traces) and panel.choose(wish.channels)):
+            self.context.counters.drop("no_such_channels")
+
+    def _switch(self, wish: Arm) -> None:
+        if self._asking is None:
+            found = read_switch(self.context.run_dir)
+            if found is None:
+                _log.error("nothing can be armed or disarmed from here: the run does not say how")
+                return
+            self._asking = Switch(found, f"the page '{self.context.name}'")
+        if not self._asking.ask(wish.node, wish.armed, wish.seen_ns):
+            _log.error("'%s' could not be switched: the run takes no more wishes", wish.node)
+
+    def _hear(self) -> None:
+        """Say in the log, which the page shows, why somebody's wish was not granted."""
+        while self._asking is not None and self._asking.answered:
+            if why := self._asking.answer():
+                _log.error("%s", why)
 
     def _publish(self, log: bool) -> None:
         chunks = self._watched(log)
@@ -175,7 +209,10 @@ def _shown(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of a status: nothing that grows with what nodes leave in notes."""
     shown = {key: status[key] for key in _SENT if key in status}
     shown["nodes"] = {
-        name: {key: node.get(key) for key in _OF_NODE}
+        name: {
+            **{key: node.get(key) for key in _OF_NODE},
+            "armed": node.get("notes", {}).get("armed"),
+        }
         for name, node in status.get("nodes", {}).items()
     }
     shown["processes"] = status.get("processes", {})

@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,38 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 UPDATES_HZ = 30
 _WEB = Path(__file__).with_name("web")
-_FILE = re.compile(r"(vendor/)?[A-Za-z]+(\.min|\.iife\.min)?\.(html|js|css)")
+_FILE = re.compile(r"((vendor|views)/)?[A-Za-z]+(\.min|\.iife\.min)?\.(html|js|css)")
 _MOST_CLIENTS = 8
-_MOST_INCOMING_BYTES = 64
+_MOST_INCOMING_BYTES = 1024
+_MOST_WISHES = 64
 _SILENT_S = 60.0
 _LAST_WORDS_S = 1.0
 _JPEG_QUALITY = 70
+DRAWN = "drawn"
+"""What a browser says when it has drawn what it got."""
+
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class Show(msgspec.Struct, tag=True):
+    """Browser: draw these channels of a stream, by index."""
+
+    stream: str
+    channels: list[int]
+
+
+class Arm(msgspec.Struct, tag=True):
+    """Browser: arm or disarm a node. `seen_ns` is `t_ns` of the newest status that it shows."""
+
+    node: str
+    armed: bool
+    seen_ns: int
+
+
+Wish = Show | Arm
+"""What a browser may ask for beside updates, as JSON with the name of the class under `type`."""
+
+_read_wish = msgspec.json.Decoder(Wish).decode
 
 
 def check_server(port: int) -> None:
@@ -152,7 +177,7 @@ class PageServer:
     address
         What to open.
     skipped, refused
-        Chunks that browsers were too slow for; requests that were turned away.
+        Chunks that browsers were too slow for; requests and wishes that were turned away.
 
     Raises
     ------
@@ -172,6 +197,7 @@ class PageServer:
         self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
         self._prefix = f"/{token}/"
         self._about = msgspec.Raw(_encode(about))
+        self._wishes: deque[Wish] = deque()
         self._rings = {name: _Ring(depth) for name, depth in depths.items()}
         self._number = 0
         self._end: dict[str, Any] | None = None
@@ -191,6 +217,11 @@ class PageServer:
     def publish(self, chunks: Mapping[str, dict[str, Any]]) -> None:
         """Give what is new of some streams to everybody who looks; returns at once."""
         self._loop.call_soon_threadsafe(self._put, chunks)
+
+    def wishes(self) -> Iterator[Wish]:
+        """Yield what browsers have asked for since the last call."""
+        while self._wishes:
+            yield self._wishes.popleft()
 
     def close(self, end: Mapping[str, Any]) -> None:
         """Tell everybody how the run ended, and stop serving."""
@@ -308,15 +339,29 @@ class PageServer:
             reader.cancel()
 
     async def _read(self, connection: ServerConnection, client: _Client) -> None:
-        """Take what a browser says: that it has drawn what it got."""
+        """Take what a browser says: that it has drawn what it got, or what it wishes."""
         from websockets.exceptions import ConnectionClosed
 
         with contextlib.suppress(ConnectionClosed):
-            async for _ in connection:
+            async for said in connection:
+                if said != DRAWN:
+                    self._wish(said)
+                    continue
                 client.free = True
                 self._wake()
         client.free = True
         self._wake()
+
+    def _wish(self, said: str | bytes) -> None:
+        try:
+            wish = _read_wish(said)
+        except msgspec.MsgspecError:
+            self.refused += 1
+            return
+        if len(self._wishes) < _MOST_WISHES:
+            self._wishes.append(wish)
+        else:
+            self.refused += 1
 
     async def _update(self, connection: ServerConnection, client: _Client) -> None:
         """Send updates, one after the other, until the run or the connection ends."""

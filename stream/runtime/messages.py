@@ -73,8 +73,17 @@ class Lost(msgspec.Struct, tag=True):
     groups: list[str]
 
 
+class Arm(msgspec.Struct, tag=True):
+    """Supervisor: arm or disarm a node of yours; see `switching.Wish`."""
+
+    node: str
+    armed: bool
+    by: str
+    seen_ns: int
+
+
 FromWorker = Hello | Ready | Beat | Failed | Done
-ToWorker = Setup | Start | Stop | Lost
+ToWorker = Setup | Start | Stop | Lost | Arm
 
 from_worker = msgspec.msgpack.Decoder(FromWorker)
 to_worker = msgspec.msgpack.Decoder(ToWorker)

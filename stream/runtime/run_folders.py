@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from stream.errors import ConfigError
+from stream.runtime.switching import Way
 
 KEPT = 50
 """So many of the newest folders stay, whatever is in them."""
@@ -32,11 +33,14 @@ class Announcement(msgspec.Struct):
         Name of the pipeline; process of the supervisor.
     status
         ZeroMQ address of the statistics, as in `Context.status_address`.
+    switch
+        How to arm and disarm its nodes.
     """
 
     pipeline: str
     pid: int
     status: str
+    switch: Way
 
 
 @contextmanager
@@ -70,12 +74,19 @@ def run_folder(name: str, given: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def announced(folder: Path, pipeline: str, status: str) -> Iterator[None]:
-    """Say in the folder of a run, which this process holds, where to watch it."""
+def announced(folder: Path, pipeline: str, status: str, switch: Way) -> Iterator[None]:
+    """Say in the folder of a run, which this process holds, where to watch it and how to ask it.
+
+    Nobody but this user can read that.
+    """
     file = folder / _ANNOUNCEMENT
     # A run that cannot be watched is still a run.
     with contextlib.suppress(OSError):
-        file.write_bytes(msgspec.json.encode(Announcement(pipeline, os.getpid(), status)))
+        # One that a killed run has left behind may have been readable for others.
+        file.unlink(missing_ok=True)
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as opened:
+            opened.write(msgspec.json.encode(Announcement(pipeline, os.getpid(), status, switch)))
     try:
         yield
     finally:
@@ -93,6 +104,34 @@ def running() -> dict[Path, Announcement]:
     return found
 
 
+def find_run(run: str | None) -> tuple[Path, Announcement]:
+    """Return the run that is meant by its folder or the name of its pipeline, or the only one.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or there are several.
+    """
+    if run is not None and (found := read_announcement(Path(run))) is not None:
+        return Path(run), found
+    there = running()
+    matching = {
+        folder: found
+        for folder, found in there.items()
+        if run in (None, found.pipeline, folder.name)
+    }
+    if len(matching) == 1:
+        return next(iter(matching.items()))
+    listed = "".join(f"\n  {found.pipeline}: {folder}" for folder, found in there.items())
+    if len(matching) > 1:
+        raise ConfigError(f"several runs are going on; name the folder of one:{listed}")
+    if run is None or not there:
+        raise ConfigError(
+            "no run of this user is going on; give the folder of one if it has its own."
+        )
+    raise ConfigError(f"no run '{run}' is going on; there are:{listed}")
+
+
 def read_announcement(folder: Path) -> Announcement | None:
     """Return what a run tells of itself in its folder, None when no run goes on there."""
     try:
@@ -105,6 +144,15 @@ def read_announcement(folder: Path) -> Announcement | None:
         return found
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def read_switch(folder: Path) -> Way | None:
+    """Return how to arm nodes of the run that goes on in a folder, for a process of that run."""
+    try:
+        found = msgspec.json.decode((folder / _ANNOUNCEMENT).read_bytes(), type=Announcement)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return found.switch
 
 
 def _runs() -> Path:

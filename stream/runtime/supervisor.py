@@ -21,6 +21,7 @@ import msgspec
 import zmq
 
 from stream.plan import Plan
+from stream.registry import node_class
 from stream.runtime import messages
 from stream.runtime.addresses import bind_private, private_prefix
 from stream.runtime.link_messages import fixed_bytes
@@ -30,6 +31,7 @@ from stream.runtime.report import Report, assemble
 from stream.runtime.run_folders import announced, run_folder
 from stream.runtime.shared_memory import LARGE_BYTES, anonymous_file
 from stream.runtime.surroundings import ending_signals, logged
+from stream.runtime.switching import SwitchServer, Way, Wish
 from stream.units import to_ns
 
 _START_DELAY_NS = 50_000_000
@@ -86,12 +88,13 @@ def run_plan(
         private_prefix(token) as prefix,
         zmq.Context() as context,
     ):
+        way = Way(f"{prefix}switch", secrets.token_hex(16))
         supervisor = _Supervisor(
             plan, duration_s=duration_s, on_status=on_status, folder=folder,
-            limits=limits or Limits(), token=token, prefix=prefix, context=context,
+            limits=limits or Limits(), token=token, prefix=prefix, way=way, context=context,
         )  # fmt: skip
         with (
-            announced(folder, plan.name, f"{prefix}status"),
+            announced(folder, plan.name, f"{prefix}status", way),
             logged(_log, folder / "supervisor.log"),
             ending_signals(supervisor.interrupt),
         ):
@@ -112,6 +115,7 @@ class _Supervisor:
         limits: Limits,
         token: str,
         prefix: str,
+        way: Way,
         context: zmq.Context[Any],
     ) -> None:
         self._plan = plan
@@ -127,6 +131,10 @@ class _Supervisor:
         self._status: zmq.Socket[Any] = context.socket(zmq.PUB)
         self._status.setsockopt(zmq.LINGER, 0)
         bind_private(self._status, f"{prefix}status")
+        self._switch = SwitchServer(context, way, self._grant, self._refuse)
+        self._poller = zmq.Poller()
+        for socket in (self._control, self._switch.socket):
+            self._poller.register(socket, zmq.POLLIN)
         self._shared = {
             link.stream: anonymous_file("innervate")
             for link in plan.links
@@ -165,8 +173,9 @@ class _Supervisor:
         for process in self._processes.values():
             process.spawn(f"{self._prefix}control", self._token, tuple(self._shared.values()))
         while not all(process.over for process in self._processes.values()):
-            self._control.poll(_POLL_MS)
+            self._poller.poll(_POLL_MS)
             self._read_control()
+            self._switch.serve()
             self._check_processes()
             if self._interrupts > 1:
                 self._fail(None, "the run was cut short by a second Ctrl-C", 130)
@@ -189,6 +198,7 @@ class _Supervisor:
             process.close()
         for fd in self._shared.values():
             os.close(fd)
+        self._switch.close()
         self._control.close()
         self._status.close()
 
@@ -261,6 +271,18 @@ class _Supervisor:
             process.done = True
             process.statistics = message.statistics
             process.ended_ns = message.ended_ns
+
+    def _grant(self, wish: Wish) -> str:
+        """Pass on a wish to arm or disarm a node, or return why not."""
+        nodes = self._plan.nodes
+        can = [name for name, node in nodes.items() if node_class(node.use).can_arm]
+        if wish.node not in can:
+            return f"there is no node '{wish.node}' that can be armed; {_those(can)}."
+        process = self._processes[nodes[wish.node].group]
+        if not self._start_ns or self._stopping or process.over:
+            return f"'{wish.node}' is not at work: the run is about to begin or to end."
+        self._tell(process, messages.Arm(wish.node, wish.armed, wish.by, wish.seen_ns))
+        return ""
 
     def _check_processes(self) -> None:
         now_ns = time.monotonic_ns()
@@ -381,3 +403,7 @@ class _Supervisor:
         self._status.send_multipart([b"status", messages.encode(status)])
         if self._on_status is not None and self._on_status(status):
             self._interrupts = max(1, self._interrupts)
+
+
+def _those(can: list[str]) -> str:
+    return f"there are {', '.join(can)}" if can else "this run has none"

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from copy import copy
 from mmap import mmap
@@ -33,6 +34,7 @@ from stream.runtime.messages import Mark
 from stream.runtime.running import EndToEnd, Output, Running
 from stream.runtime.scheduling import claim_real_time, prepare_process, release_real_time
 from stream.runtime.shared_memory import LARGE_BYTES
+from stream.runtime.switching import RECENT_NS
 from stream.runtime.wiring import wire
 from stream.runtime.worker_statistics import worker_statistics
 
@@ -70,6 +72,8 @@ class Worker:
         self._parent = os.getppid()
         self._start: messages.Start | None = None
         self._stopped = False
+        # What has been asked for, but not while a node is being called.
+        self._to_arm: deque[messages.Arm] = deque()
         self._real_time: str | None = None
         self._beat_ns = 0
         self._statistics_ns = 0
@@ -165,6 +169,7 @@ class Worker:
             due_ns, paced = self._tick()
             next_ns = min(next_ns, due_ns)
             self._read_sockets()
+            self._arm()
             # Beats and collections come here, just after a packet, when the next one is furthest.
             self._beat()
             if self._finished():
@@ -393,6 +398,22 @@ class Worker:
                 self._stopped = True
             elif isinstance(message, messages.Lost):
                 self._lose(message.groups)
+            elif isinstance(message, messages.Arm):
+                self._to_arm.append(message)
+
+    def _arm(self) -> None:
+        while self._to_arm:
+            asked = self._to_arm.popleft()
+            running = self._nodes[asked.node]
+            late = abs(time.monotonic_ns() - asked.seen_ns) > RECENT_NS
+            if asked.armed and late:
+                _log.warning(
+                    "'%s' stays as it is: %s asked to arm it, but that came too late; ask again",
+                    asked.node, asked.by,
+                )  # fmt: skip
+            elif not running.finished:
+                emitted = self._calls.call(running, running.node.arm, asked.armed, asked.by)
+                self._emit(running, emitted, ())
 
     def _lose(self, groups: list[str]) -> None:
         for receiver, _ in self._receivers:

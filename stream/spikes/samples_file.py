@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from stream.errors import ConfigError, RecordingError
 from stream.files import check_pynwb, check_there, first_line
 
 Samples = NDArray[np.float32]
+_JITTER = 0.5
+"""How far a timestamp may be from that of a steady rate, in samples: none is missing or doubled."""
+
+_TIMES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -163,10 +168,12 @@ def _open_nwb(path: Path, name: str | None) -> SamplesFile:
             f"series: of ElectricalSeries under acquisition, {path.name} has {there}."
         )
     series = found[name]
-    if series.rate is None or series.data.ndim != 2:
-        raise RecordingError(
-            f"'{name}' in {path.name} must have samples of (time, channels) at a steady rate."
-        )
+    if series.data.ndim != 2:
+        raise RecordingError(f"'{name}' in {path.name} must have samples of (time, channels).")
+    if series.rate is None:
+        rate_hz, start_s = _steady(f"'{name}' in {path.name}", series.timestamps, len(series.data))
+    else:
+        rate_hz, start_s = float(series.rate), float(series.starting_time or 0.0)
     gain = np.full(series.data.shape[1], series.conversion * 1e6, np.float32)
     if series.channel_conversion is not None:
         gain *= np.asarray(series.channel_conversion[:], np.float32)
@@ -179,14 +186,50 @@ def _open_nwb(path: Path, name: str | None) -> SamplesFile:
 
     return SamplesFile(
         samples=len(series.data),
-        rate_hz=float(series.rate),
+        rate_hz=rate_hz,
         names=_electrode_names(series),
         unit="uV",
-        start_s=float(series.starting_time or 0.0),
+        start_s=start_s,
         range=float(gain.min() * np.iinfo(np.int16).max - abs(offset)) if whole else None,
         read=read,
         close=io.close,
     )
+
+
+def _steady(what: str, times: Any, samples: int) -> tuple[float, float]:
+    """Return rate (Hz) and start (s) of samples that have timestamps in place of a rate.
+
+    Raises
+    ------
+    RecordingError
+        There is not one for each, or one is further than `_JITTER` from where a steady rate has it.
+    """
+    if times is None or len(times) != samples or samples < 2:
+        found = "no" if times is None else len(times)
+        raise RecordingError(
+            f"{what} has {found} timestamps for {samples} samples; it needs a rate, or a timestamp"
+            " for each of two samples or more."
+        )
+    start_s, end_s = float(times[0]), float(times[samples - 1])
+    interval_s = (end_s - start_s) / (samples - 1)
+    if not 0 < interval_s < math.inf:
+        raise RecordingError(
+            f"{what} has timestamps from {start_s:g} to {end_s:g} s, which tell no time; they must"
+            " rise."
+        )
+    for first in range(0, samples, _TIMES_AT_ONCE):
+        some = np.asarray(times[first : first + _TIMES_AT_ONCE], np.float64)
+        steady = start_s + interval_s * np.arange(first, first + len(some))
+        # Written so that what is not finite is found too.
+        off = ~(np.abs(some - steady) <= _JITTER * interval_s)
+        if off.any():
+            at = int(np.argmax(off))
+            raise RecordingError(
+                f"{what} has no steady rate: at {1 / interval_s:g} Hz, sample {first + at} would be"
+                f" at {steady[at]:.6f} s, its timestamp says {some[at]:.6f} s; cut it into steady"
+                " parts, or resample it."
+            )
+    return 1 / interval_s, start_s
 
 
 def _electrode_names(series: Any) -> tuple[str, ...]:

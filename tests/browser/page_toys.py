@@ -97,6 +97,53 @@ for _first, _x in ((12, 0.12), (16, -0.12)):
     _POSE[_first : _first + 4] = [[_x, y, 2] for y in (0, -0.45, -0.85, -0.9)]
 
 
+class Raw(Source[NodeSettings]):
+    """Emits twelve channels at 1 kHz, each with a saw tooth of its own height."""
+
+    use = "page_toys:Raw"
+
+    def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+        names = tuple(f"el{i}" for i in range(12))
+        meta = {"rate_hz": 1000}
+        return {"": StreamSpec("samples", (None, 12), "float32", names, "uV", _PERIOD_S, meta)}
+
+    def start(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._number = 0
+
+    def due_ns(self) -> int | None:
+        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
+
+    def tick(self) -> Iterable[Packet]:
+        at_ns = self._number * int(_PERIOD_S * 1e9)
+        self._number += 1
+        saw = np.arange(50)[:, None] / 25 - 1
+        data = (saw * 100 * np.arange(1, 13)).astype(np.float32)
+        yield Packet("samples", data, time.monotonic_ns(), at_ns, at_ns + int(_PERIOD_S * 1e9))
+
+
+class Pulse(Source[NodeSettings]):
+    """Emits rates that rise above 50 Hz twice a second."""
+
+    use = "page_toys:Pulse"
+
+    def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+        return {"": StreamSpec("rates", (1,), "float32", ("cell",), "Hz", _PERIOD_S)}
+
+    def start(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._number = 0
+
+    def due_ns(self) -> int | None:
+        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
+
+    def tick(self) -> Iterable[Packet]:
+        at_ns = self._number * int(_PERIOD_S * 1e9)
+        self._number += 1
+        data = np.float32([100 * (self._number % 10 < 3)])
+        yield Packet("rates", data, time.monotonic_ns(), at_ns, at_ns + int(_PERIOD_S * 1e9))
+
+
 class Victim(Node[NodeSettings]):
     """Passes rates on, in a process of its own."""
 

@@ -26,11 +26,18 @@ PIPELINE = """\
 name: everything
 nodes:
   lab: {use: "page_toys:Everything"}
+  raw: {use: "page_toys:Raw"}
   decoder: {use: "page_toys:Victim", from: lab.rates}
+"""
+LOOP = """\
+name: loop
+nodes:
+  cells: {use: "page_toys:Pulse"}
+  go: {use: trigger, from: cells, rules: {fast: {above: 50 Hz}}, max_age: 30 s}
 """
 SHOWN = (
     "lab", "lab.rates", "lab.hand", "lab.action", "lab.frame", "lab.body", "lab.notes", "lab.graph",
-    "lab.trigger", "decoder",
+    "lab.trigger", "raw", "decoder",
 )  # fmt: skip
 PAINTED = """() => {
   const small = new OffscreenCanvas(32, 32).getContext("2d", { willReadFrequently: true });
@@ -64,8 +71,8 @@ CONTRAST = """() => {
 class Run:
     """An `innervate run --page` in a process of its own."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        (folder / "p.yaml").write_text(PIPELINE)
+    def __init__(self, folder: Path, *options: str, pipeline: str = PIPELINE) -> None:
+        (folder / "p.yaml").write_text(pipeline)
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [
@@ -113,8 +120,8 @@ def start(
 ) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
-    def make(*options: str) -> Run:
-        run = Run(tmp_path_factory.mktemp("run"), *options)
+    def make(*options: str, pipeline: str = PIPELINE) -> Run:
+        run = Run(tmp_path_factory.mktemp("run"), *options, pipeline=pipeline)
         runs.append(run)
         wait_for(run.answers, run.process)
         return run
@@ -176,11 +183,33 @@ def test_every_stream_has_its_panel_and_what_it_shows_moves(run, open_page, wait
     was = panel(page, "lab.body").locator("canvas").screenshot()
     wait_for(lambda: panel(page, "lab.body").locator("canvas").screenshot() != was)
     expect(panel(page, "lab.trigger").locator("li", has_text="too fast")).to_have_class("on")
-    for name in ("lab", "decoder", "page"):
+    for name in ("lab", "raw", "decoder", "page"):
         expect(node(page, name).locator(".state")).to_have_text("alive")
-    expect(page.locator("#links tbody tr")).to_have_count(12)
-    expect(page.locator("#ways tbody tr")).to_have_count(3)
+    expect(page.locator("#links tbody tr")).to_have_count(13)
+    expect(page.locator("#ways tbody tr")).to_have_count(5)
     expect(page.locator("#latency")).to_contain_text("ms")
+
+
+def test_traces_are_scaled_and_show_the_channels_that_are_chosen(run, open_page) -> None:
+    page = open_page(run)
+    raw = panel(page, "raw")
+    rows = raw.locator(".channels input")
+    expect(raw.locator(".about")).to_have_text("12 channels, uV, 1.00 kHz")
+    expect(raw.locator(".big")).to_have_text("±1000 uV a row")
+    expect(rows).to_have_count(8)
+    raw.get_by_role("button", name="Channels after these of raw").click()
+    expect(rows.first).to_have_value("el4")
+    expect(rows.last).to_have_value("el11")
+    expect(raw.locator(".big")).to_have_text("±2000 uV a row")
+    rows.first.fill("el1")
+    rows.first.press("Enter")
+    expect(rows.first).to_have_value("el1")
+    expect(panel(page, "lab")).to_be_visible()  # no digit that was typed enlarged a panel
+    rows.first.fill("nobody")
+    rows.first.press("Enter")
+    expect(rows.first).to_have_value("el1")
+    # Who comes later sees what was chosen.
+    expect(panel(open_page(run), "raw").locator(".channels input").first).to_have_value("el1")
 
 
 def test_keys_enlarge_a_panel_and_show_all_again(run, open_page) -> None:
@@ -284,8 +313,33 @@ def test_a_node_that_is_killed_turns_red_and_what_was_last_stays(start, open_pag
     assert run.end(ask=False) == 1
 
 
+def test_a_trigger_is_armed_by_two_presses_and_disarmed_by_one(start, open_page) -> None:
+    run = start(pipeline=LOOP)
+    page, other = open_page(run), open_page(run)
+    go = page.locator('#arms p[data-node="go"]')
+    lamp = panel(page, "go").locator("li")
+    expect(go.get_by_role("status")).to_have_text("dry")
+    go.get_by_role("button", name="Arm go").click()
+    expect(go.get_by_role("status")).to_have_text("dry")
+    go.get_by_role("button", name="Press again to arm go").click()
+    for seen in (go, other.locator("#arms p")):
+        expect(seen.get_by_role("status")).to_have_text("armed")
+    expect(lamp).to_have_class("on")
+    other.get_by_role("button", name="Disarm go").click()
+    expect(go.get_by_role("status")).to_have_text("dry")
+    expect(page.locator("#log")).to_contain_text("go: disarmed by the page 'page'")
+    # Pages that are closed or reloaded switch nothing, and neither does a first press alone.
+    go.get_by_role("button", name="Arm go").click()
+    other.close()
+    page.reload()
+    expect(go.get_by_role("status")).to_have_text("dry")
+    expect(go.get_by_role("button")).to_have_text("Arm")
+    assert run.end() == 0
+    expect(go.get_by_role("button")).to_be_disabled()
+
+
 def test_the_end_of_a_run_and_a_lost_connection_are_told_apart(start, open_page) -> None:
-    run, cut = start("--for", "60 s"), start()
+    run, cut = start("--for", "300 s"), start()
     ending, lost = open_page(run), open_page(cut)
     for page in (ending, lost):
         expect(panel(page, "decoder")).to_be_visible()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from stream.errors import ConfigError, WireError
 from stream.instruments.feeds.readers import Came, ZmqReader
@@ -23,6 +23,9 @@ from stream.units import Seconds
 
 # Of a stream whose packets have no fixed size.
 _VARYING_BYTES = 16 * 1024 * 1024
+_VARYING = ("spikes", "samples")
+# What is passed on has to fit into a header again, with whatever else stands there.
+_MOST_HEADER_BYTES = HEADER_LIMIT_BYTES // 2
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,10 @@ class ZmqInSettings(NodeSettings):
     dtype: Literal[
         "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "int64"
     ] = Field("float32", description="of each array; spikes are int64")
+    meta: dict[str, str | StrictBool | StrictInt | StrictFloat] = Field(
+        {}, max_length=32,
+        description="what the kind needs beyond that, such as {rate_hz: 30000} of samples",
+    )  # fmt: skip
     unit: str = Field("", max_length=20, description="physical unit of the values, such as Hz")
     period: Seconds | None = Field(None, gt=0, description="bin width, or interval of samples")
     curve_server_key_file: Path | None = Field(
@@ -55,8 +62,11 @@ class ZmqInSettings(NodeSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> ZmqInSettings:
-        if self.names is None and (self.shape is None or self.kind == "spikes"):
+        varies = self.kind in _VARYING
+        if self.names is None and (self.shape is None or varies):
             raise ValueError("'names' is needed, or for what has none the 'shape' of each array")
+        if varies and self.shape is not None:
+            raise ValueError(f"'shape' is not for {self.kind}, which come in varying numbers")
         return self
 
 
@@ -64,8 +74,9 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
     """Receive one stream in the wire format, and send it on as if it was made here.
 
     The format does not tell names and shapes, so they are settings, and what does not have them is
-    refused. On one host `t_ns` is kept, so that latency counts from the first source; the times of
-    another host are mapped to this one's, with the least delay as zero.
+    refused; the `meta` of each packet is passed on. On one host `t_ns` is kept, so that latency
+    counts from the first source; the times of another host are mapped to this one's, with the least
+    delay as zero.
     """
 
     reader: ZmqReader
@@ -85,9 +96,9 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
         self._keys()
         names = s.names or ()
         if s.kind == "spikes":
-            return {"": StreamSpec("spikes", (None, 2), "int64", names)}
-        shape = s.shape or (len(names),)
-        return {"": StreamSpec(s.kind, shape, s.dtype, names, s.unit, s.period)}
+            return {"": StreamSpec("spikes", (None, 2), "int64", names, meta=s.meta)}
+        shape = (None, len(names)) if s.kind == "samples" else s.shape or (len(names),)
+        return {"": StreamSpec(s.kind, shape, s.dtype, names, s.unit, s.period, s.meta)}
 
     def open(self, context: Context) -> None:
         """Subscribe. The other run need not be there yet.
@@ -135,9 +146,12 @@ class ZmqIn(LiveSource[ZmqInSettings, Came]):
             _log.info("'%s' has ended", stream)
             self._new()
             return ()
-        if reason := self._spec.misfit(packet):
+        header_bytes = len(item.frames[1])
+        large = "meta_too_large" if header_bytes > _MOST_HEADER_BYTES else ""
+        if reason := large or self._spec.misfit(packet):
             found = f"{packet.kind} of {packet.data.shape} {packet.data.dtype}"
-            self._refuse(reason, f"{found} came where the settings say otherwise")
+            found += f" with a header of {header_bytes} bytes" if large else ""
+            self._refuse(reason, f"{found} came where the settings or limits say otherwise")
             return ()
         return self._sent(packet, item.arrived_ns)
 

@@ -1,6 +1,7 @@
 // The page: takes updates from the run, hands them to the views, and says what is wrong.
 
-import { followTheme } from "./canvas.js";
+import { Arms } from "./arms.js";
+import { figure, followTheme } from "./canvas.js";
 import { RunTables } from "./run.js";
 import { VIEWS } from "./views.js";
 
@@ -14,6 +15,7 @@ const MISSED_MS = 5000;
 let socket = null;
 let panels = new Map(); // by stream: box, view, when something came last
 let tables = null;
+let arms = null;
 let waiting = null; // an update that is not drawn yet; there is never more than one
 let ended = false;
 let skippedBefore = 0; // by connections that are over
@@ -67,9 +69,15 @@ function show() {
   else if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
 }
 
+/** Ask the run for something; while nothing can be heard from it, nothing is asked. */
+function ask(wish) {
+  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(wish));
+}
+
 // ---- panels
 
 function open(about) {
+  about.ask = ask;
   skippedBefore += skipped;
   skipped = 0;
   $("pipeline").textContent = about.pipeline;
@@ -78,6 +86,7 @@ function open(about) {
   $("panels").replaceChildren();
   panels = new Map();
   tables = new RunTables(about);
+  arms = new Arms($("arms"));
   say("connected", "connected");
   const videos = about.panels.filter((panel) => panel.view === "video");
   for (const panel of about.panels) {
@@ -107,6 +116,9 @@ function open(about) {
 }
 
 function describe(panel) {
+  if (panel.view === "traces") {
+    return `${panel.channels} channels${panel.unit ? `, ${panel.unit}` : ""}, ${figure(panel.rate / 1000)} kHz`;
+  }
   const what = panel.names.length && !["frame", "skeleton", "keypoints", "notes"].includes(panel.kind)
     ? `${panel.names.length} ` : "";
   const period = panel.period ? `, every ${Number((1000 * panel.period).toPrecision(3))} ms` : "";
@@ -136,7 +148,8 @@ function takeChunks(name, chunks) {
 }
 
 /** For how many ms nothing new of a stream is no reason to worry. */
-function patience({ period }) {
+function patience({ period, on_change }) {
+  if (on_change) return Infinity;
   return period ? Math.max(1000, 5000 * period) : 5000;
 }
 
@@ -166,7 +179,7 @@ function repaint() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("input")) return;
   const shown = [...$("panels").children].filter((box) => !box.hidden);
   const box = shown[Number(event.key) - 1];
   if (event.key === "Escape") {
@@ -182,6 +195,7 @@ document.addEventListener("keydown", (event) => {
 
 function say(state, text, banner = "", bad = true) {
   document.body.dataset.state = state;
+  if (state !== "running") arms?.enable(false);
   if ($("state").textContent !== text) $("state").textContent = text;
   if ($("banner").textContent !== banner) $("banner").textContent = banner;
   $("banner").hidden = !banner;
@@ -193,6 +207,7 @@ function takeStatus(status) {
   const failed = Object.values(status.failed);
   if (failed.length) say("failed", "failed", status.message || failed[0]);
   else say(status.state, status.state);
+  arms.take(status, ask);
 }
 
 function finish(message) {

@@ -1,7 +1,7 @@
 // The state of the run: nodes, links, ways from source to node, and what the logs say.
 
 import { figure } from "./canvas.js";
-import { Lines } from "./views.js";
+import { Lines } from "./views/lines.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN_S = 120;

@@ -91,6 +91,18 @@ def test_a_stall_brings_the_box_to_its_safe_state_until_data_are_back(sink, box,
     assert node.context.counters.notes["stalls"] == {"go": 1, "more": 1}
 
 
+def test_disarming_brings_the_box_to_its_safe_state_however_late_it_comes(sink, box, wait_for):
+    node = sink()
+    node.process("go.state", level(0, 1))
+    late_ns = time.monotonic_ns() - 10_000_000_000
+    for stream, kind in (("go", "trigger"), ("go.state", "levels")):
+        zeros = np.zeros(2, np.uint8)
+        told = Packet(kind, zeros, late_ns, 0, 0, meta={"armed": False})
+        node.process(stream, told)
+    node.process("go.state", level(0, 1))
+    wait_for(lambda: box.got == b"0h00h")
+
+
 def test_firings_of_old_data_are_not_sent(sink, box, wait_for):
     node = sink(max_age=5.0)
     node.process("go", fire(1, 0, age_ms=6000))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream.errors import ConfigError
 from stream.loop.conditions import Gate, LeastOf
-from stream.loop.trigger import Trigger, TriggerSettings
+from stream.loop.trigger import Trigger, TriggerSettings, disarms
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
 from stream.pipeline import load_pipeline
@@ -46,7 +46,10 @@ def trigger(tmp_path, rates_spec):
 
 def fired(node, *packets, stream="rates"):
     """Say for each packet which rules fire, and what their levels are."""
-    return [tuple(out.data.tolist() for out in node.process(stream, packet)) for packet in packets]
+    return [
+        tuple(out.data.tolist() for out in node.process(stream, packet) if out.output != "armed")
+        for packet in packets
+    ]
 
 
 def fires(node, *packets, stream="rates"):
@@ -68,14 +71,15 @@ def test_a_threshold_fires_once_and_again_only_after_its_release(trigger, rates)
 def test_what_goes_out_has_the_times_of_the_data_that_caused_it(trigger, rates):
     node = trigger({"fast": {"above": "40 Hz"}, "slow": {"below": "1 Hz"}})
     packet = rates(50, 50, 50, at_ms=3, segment=2)
-    main, state = node.process("rates", packet)
+    main, state, armed = node.process("rates", packet)
     assert (main.kind, main.output, main.data.tolist()) == ("trigger", "", [1, 0])
     assert main.meta == {"fired": ["fast"]}
     assert (state.kind, state.output, state.data.tolist()) == ("levels", "state", [1, 0])
-    for out in (main, state):
+    assert (armed.kind, armed.output, armed.data.tolist()) == ("levels", "armed", [1])
+    for out in (main, state, armed):
         assert out.data.dtype == np.uint8
         assert (out.t_ns, out.source_ns, out.segment) == (packet.t_ns, 3_000_000, 2)
-    assert {spec.names for spec in node.specs.values()} == {("fast", "slow")}
+    assert node.specs[""].names == node.specs["state"].names == ("fast", "slow")
     assert node.specs[""].period_s == 0.02
 
 
@@ -182,6 +186,51 @@ def test_dry_logs_and_counts_what_would_have_fired_and_gives_zeros(trigger, rate
     assert (firing["armed"], firing["fired"], firing["suppressed"]) == (False, False, None)
     assert node.context.counters.notes == {"armed": False, "fast": {"dry": 1}}
     assert not TriggerSettings(rules={"fast": {"above": "40 Hz"}}).armed, "armed only when written"
+
+
+def test_a_dry_trigger_that_is_armed_fires_on_what_comes_then(trigger, rates, tmp_path):
+    node = trigger({"fast": {"above": "40 Hz"}}, armed=False)
+    assert fires(node, rates(50, 0, 0)) == [0]
+    (told,) = node.arm(True, "somebody")
+    assert (told.output, told.kind, told.data.tolist()) == ("armed", "levels", [1])
+    # What held before does not fire late.
+    assert fired(node, rates(60, 0, 0), rates(0, 0, 0), rates(50, 0, 0)) == [
+        ([0], [0]), ([0], [0]), ([1], [1])
+    ]  # fmt: skip
+    assert node.arm(True, "somebody") == []
+    dry, switch, fire = logged(tmp_path)
+    assert (dry["armed"], fire["armed"]) == (False, True)
+    assert (switch["armed"], switch["by"]) == (True, "somebody")
+    assert dry["t_ns"] < switch["t_ns"] < fire["t_ns"]
+    assert node.context.counters.notes["armed"] is True
+    assert node.context.counters.notes["switched"] == 1
+
+
+def test_a_trigger_that_is_disarmed_takes_its_levels_back_at_once_and_says_so(trigger, rates):
+    node = trigger({"fast": {"above": "40 Hz"}, "slow": {"below": "1 Hz"}})
+    main, state, armed = node.process("rates", rates(50, 50, 50, at_ms=3, segment=2))
+    assert (state.data.tolist(), armed.data.tolist()) == ([1, 0], [1])
+    before_ns = time.monotonic_ns()
+    main, state, armed = node.arm(False, "somebody")
+    assert (main.data.tolist(), state.data.tolist(), armed.data.tolist()) == ([0, 0], [0, 0], [0])
+    assert disarms(main)
+    assert disarms(state)
+    for out in (main, state, armed):
+        assert out.t_ns >= before_ns
+        assert (out.source_end_ns, out.segment) == (3_000_000, 2)
+    out = node.process("rates", rates(50, 50, 50))
+    assert [o.data.tolist() for o in out] == [[0, 0], [0, 0]]
+    assert not any(disarms(o) for o in out)
+    node.arm(True, "somebody")
+    # The condition holds on; what was taken back stays so until it begins anew.
+    assert fired(node, rates(50, 50, 50)) == [([0, 0], [0, 0])]
+
+
+def test_a_trigger_that_is_switched_before_its_first_data_tells_it_with_them(trigger, rates):
+    node = trigger({"fast": {"above": "40 Hz"}}, armed=False)
+    assert node.arm(True, "somebody") == []
+    *_, armed = node.process("rates", rates(0, 0, 0, at_ms=7))
+    assert (armed.output, armed.data.tolist(), armed.source_end_ns) == ("armed", [1], 7_000_000)
 
 
 def test_refractory_time_and_limit_hold_back_and_are_logged(trigger, rates, tmp_path):

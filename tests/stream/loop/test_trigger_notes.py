@@ -56,6 +56,15 @@ def test_a_note_that_sounds_is_played_anew_and_the_end_ends_it(player):
     assert played(node.finish()) == []
 
 
+def test_disarming_ends_every_note(player):
+    node = player(length=3600.0)
+    assert played(node.process("go", fire(1, 0))) == [[ON]]
+    told = fire(0, 0, age_ms=60_000)
+    told.meta = {"armed": False}
+    assert played(node.process("go", told)) == [[OFF]]
+    assert played(node.finish()) == []
+
+
 def test_of_old_data_nothing_is_played(player):
     node = player(max_age=5.0)
     assert played(node.process("go", fire(1, 0, age_ms=6000))) == [[]]

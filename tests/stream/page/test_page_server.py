@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from stream.errors import ConfigError
-from stream.page.server import PageServer, check_server
+from stream.page.server import PageServer, Show, check_server
 
 client = pytest.importorskip("websockets.sync.client", reason="needs the extra 'page'")
 exceptions = pytest.importorskip("websockets.exceptions")
@@ -120,6 +120,21 @@ def test_who_talks_too_much_is_sent_away_and_the_others_stay(server, wait_for) -
         wait_for(lambda: server.clients == 1)
         publish(server, 3)
         assert shown(hear(other), "rates") == [3]
+
+
+def test_wishes_are_kept_for_the_node_and_what_is_none_is_counted(server, wait_for) -> None:
+    with connected(server) as page:
+        for said in (
+            '{"type": "Show", "stream": "raw", "channels": [3, 1]}', '{"type": "Show"}', "{", b"x",
+            '{"type": "Show", "stream": "raw", "channels": ["3"]}', '{"type": "Shout"}',
+        ):  # fmt: skip
+            page.send(said)
+        wait_for(lambda: server.refused == 5)
+        assert list(server.wishes()) == [Show("raw", [3, 1])]
+        for _ in range(100):
+            page.send('{"type": "Show", "stream": "raw", "channels": []}')
+        wait_for(lambda: server.refused == 41)
+        assert len(list(server.wishes())) == 64
 
 
 def test_no_more_than_eight_watch_at_a_time(server) -> None:

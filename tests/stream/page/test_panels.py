@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.node import Counters, StreamSpec
 from stream.packet import Packet
-from stream.page.panels import panel_class
+from stream.page.panels.kinds import panel_class
 
 UNITS = ("a", "b", "c")
 SPIKES = StreamSpec("spikes", (None, 2), "int64", UNITS)
@@ -164,6 +164,12 @@ def test_a_rule_that_fired_between_two_updates_is_seen_and_counted() -> None:
     assert list(panel.take()["on"]) == [0, 0]
 
 
+def test_of_what_comes_only_with_a_change_silence_is_no_news() -> None:
+    armed = StreamSpec("levels", (1,), "uint8", ("armed",), meta={"on_change": True})
+    assert make(armed).describe()["on_change"]
+    assert not make(SPIKES).describe()["on_change"]
+
+
 def test_a_level_that_holds_counts_once() -> None:
     panel = make(StreamSpec("levels", (1,), "uint8", ("held",)))
     for level in (0, 1, 1, 0, 1):
@@ -183,10 +189,90 @@ def test_no_frame_is_touched_while_nobody_looks() -> None:
     assert panel.take()["jpeg"].shape == (45, 480, 3)
 
 
+def samples(channels: int = 12, rate_hz: float = 30_000):
+    return StreamSpec("samples", (None, channels), "float32", unit="uV", meta={"rate_hz": rate_hz})
+
+
+def columns(chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return when columns begin (s), and their lowest and highest values."""
+    at = chunk["t"] - np.frombuffer(chunk["at"], "<f4")
+    channels = np.frombuffer(chunk["channels"], "<u2")
+    low, high = (np.frombuffer(chunk[k], "<f4").reshape(-1, len(channels)) for k in ("low", "high"))
+    return at, low, high
+
+
+def test_no_sample_of_a_trace_is_lost_between_its_columns_and_packets() -> None:
+    panel = make(samples())
+    data = np.random.default_rng(0).normal(size=(1500, 12))
+    data[700, 3] = 50
+    for ms in range(50):
+        add(panel, data[30 * ms : 30 * ms + 30], 5 + ms, 6 + ms)
+    at, low, high = columns(panel.take())
+    assert at == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05], abs=1e-6)
+    edges = [0, 150, 450, 750, 1050, 1350]
+    data = data[:, :8].astype(np.float32)
+    assert np.array_equal(low, np.minimum.reduceat(data, edges))
+    assert np.array_equal(high, np.maximum.reduceat(data, edges))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 700), min_size=1, max_size=20), st.integers(1, 30))
+def test_traces_are_the_same_however_the_stream_was_cut(sizes: list[int], ms: int) -> None:
+    data = np.random.default_rng(1).normal(size=(sum(sizes), 3)).astype(np.float32)
+    whole, cut = make(samples(3, 10_000)), make(samples(3, 10_000))
+    begin = 0
+    for size in sizes:
+        piece = data[begin : begin + size]
+        packet = Packet(
+            "samples", piece, 0, ms * MS + begin * 100_000, ms * MS + (begin + size) * 100_000
+        )
+        cut.add(packet)
+        begin += size
+    whole.add(Packet("samples", data, 0, ms * MS, ms * MS + begin * 100_000))
+    one, other = whole.take(), cut.take()
+    assert {k: one.get(k) for k in ("at", "low", "high")} == {
+        k: other.get(k) for k in ("at", "low", "high")
+    }
+
+
+def test_a_hole_in_a_trace_is_none_of_its_columns_and_nan_is_no_extreme() -> None:
+    panel = make(samples(1))
+    add(panel, np.r_[np.nan, np.ones(299)][:, None], 0, 10)
+    add(panel, np.full((300, 1), np.nan), 50, 60)
+    at, low, high = columns(panel.take())
+    assert at == pytest.approx([0, 0.05], abs=1e-6)
+    assert low[:, 0].tolist()[0] == high[:, 0].tolist()[0] == 1
+    assert np.isnan(low[1, 0])
+
+
+def test_the_channels_that_are_drawn_can_be_chosen_among_those_that_are_there() -> None:
+    panel = make(samples())
+    assert panel.describe()["drawn"] == 8
+    wanted = [11, 0, 5, 5, 1, 2, 3, 4]
+    assert panel.choose(wanted)
+    for bad in ([0] * 7, [0] * 9, [*wanted[1:], 12], [*wanted[1:], -1]):
+        assert not panel.choose(bad)
+    add(panel, np.arange(12)[None], 0, 1)
+    chunk = panel.take()
+    assert np.frombuffer(chunk["channels"], "<u2").tolist() == wanted
+    assert columns(chunk)[1].tolist() == [wanted]
+
+
+def test_no_sample_is_touched_while_nobody_looks() -> None:
+    panel = make(samples())
+    panel.watched = lambda: False
+    add(panel, np.ones((30, 12)))
+    assert "at" not in panel.take()
+    panel.watched = lambda: True
+    add(panel, np.ones((30, 12)))
+    assert "at" in panel.take()
+
+
 @pytest.mark.parametrize(
     "spec",
     [
         StreamSpec("samples", (4, None), "float32"),
+        StreamSpec("samples", (None, 4), "float32"),
         StreamSpec("skeleton", (20, 3), "float32"),
         StreamSpec("keypoints", (20, 3), "float32", meta={"layout": "of somebody else"}),
         StreamSpec("action", (3,), "float32"),

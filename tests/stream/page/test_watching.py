@@ -197,6 +197,19 @@ def test_of_large_arrays_only_the_newest_goes_to_the_page(tmp_path) -> None:
     assert (link.stream, link.delivery.policy) == ("film", "latest")
 
 
+def test_samples_that_nobody_else_takes_are_left_alone(tmp_path) -> None:
+    intan = "nodes:\n  probe: {use: intan, channels: [A-000..A-127], band: wide}\n"
+    path = tmp_path / "p.yaml"
+    for text, streams in (
+        ("", {"probe": 256}),
+        ("  spikes: {use: spikes.detect, from: probe.samples}\n",
+         {"probe": 256, "probe.samples": 32, "spikes": 256}),
+    ):  # fmt: skip
+        path.write_text(intan + text)
+        links = add_page(load_pipeline(path)).nodes["page"].inputs
+        assert {link.stream: link.delivery.depth for link in links} == streams
+
+
 def test_a_page_in_the_pipeline_file_is_checked_with_it(tmp_path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(

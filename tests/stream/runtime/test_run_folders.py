@@ -16,6 +16,7 @@ from stream.runtime.run_folders import (
     running,
 )
 from stream.runtime.supervisor import run_plan
+from stream.runtime.switching import Way
 
 
 @pytest.fixture
@@ -80,9 +81,11 @@ def test_a_run_holds_its_folder_and_removes_old_ones(
 
 def test_runs_that_go_on_are_found_and_a_killed_one_is_not_and_can_be_removed(runs: Path) -> None:
     killed = old(runs, 0, "saved.log")
-    with run_folder("p") as going, announced(going, "p", "ipc://somewhere"):
+    way = Way("ipc://elsewhere", "a token")
+    with run_folder("p") as going, announced(going, "p", "ipc://somewhere", way):
+        assert (going / "running.json").stat().st_mode & 0o077 == 0, "it holds the token"
         (killed / "running.json").write_bytes((going / "running.json").read_bytes())
-        assert running() == {going: Announcement("p", os.getpid(), "ipc://somewhere")}
+        assert running() == {going: Announcement("p", os.getpid(), "ipc://somewhere", way)}
         assert read_announcement(killed) is None
     assert running() == {}
     assert list(going.iterdir()) == []

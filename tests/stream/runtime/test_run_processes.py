@@ -114,7 +114,7 @@ def test_workers_die_with_their_supervisor_and_leave_nothing(started: Any, sink_
     workers = workers_of(process)
     assert len(workers) == 3
     names = sockets_of(process)
-    assert len(names) == 6
+    assert len(names) == 7
     # Of other programs: JACK servers of other tests leave files with such names.
     before = {path for path in Path("/dev/shm").iterdir() if path.name.startswith("jack")}
     process.kill()
@@ -193,7 +193,7 @@ def test_a_strangers_bytes_on_every_socket_of_a_run_change_nothing(
 ) -> None:
     process = started(src=ticker(count=10**6), mid=echo("src"), out=sink("mid", sink_file))
     addresses = {name for name in sockets_of(process) if not name.endswith("status")}
-    assert len(addresses) == 5
+    assert len(addresses) == 6
     with zmq.Context() as context:
         for address in addresses:
             for kind in (zmq.DEALER, zmq.PUSH):

@@ -26,6 +26,22 @@ def play(path: Path, **more):
     return spec, packets
 
 
+JITTERED = 5 + np.arange(1000) / 10_000 + np.random.default_rng(1).uniform(-2e-5, 2e-5, 1000)
+
+
+def _holed(at: int, by: float) -> np.ndarray:
+    times = np.arange(1000) / 10_000
+    times[at:] += by
+    return times
+
+
+TIMES = {
+    "steady": JITTERED, "holed": _holed(500, 1e-3), "spoilt": _holed(999, np.nan),
+    "back": _holed(0, 0)[::-1],
+    "inside": np.where(np.arange(1000) == 500, np.nan, np.arange(1000) / 10_000),
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def nwb(tmp_path_factory) -> Path:
     from pynwb import NWBHDF5IO, NWBFile
@@ -44,6 +60,13 @@ def nwb(tmp_path_factory) -> Path:
                 name=name, data=BITS, rate=10_000.0, starting_time=2.0,
                 electrodes=file.create_electrode_table_region([3, 1, 0], "r"),
                 conversion=1e-6, channel_conversion=[0.5, 0.5, 0.25], offset=1e-5,
+            )
+        )  # fmt: skip
+    for name, times in TIMES.items():
+        file.add_acquisition(
+            ElectricalSeries(
+                name=name, data=BITS, timestamps=times, conversion=1e-6,
+                electrodes=file.create_electrode_table_region([3, 1, 0], "r"),
             )
         )  # fmt: skip
     path = tmp_path_factory.mktemp("nwb") / "raw.nwb"
@@ -87,6 +110,27 @@ def test_nwb_brings_names_rate_scale_and_clock(nwb: Path):
     )
 
 
+def test_timestamps_of_a_steady_rate_are_as_good_as_a_rate(nwb: Path):
+    spec, packets = play(nwb, series="steady")
+    assert spec.meta["rate_hz"] == pytest.approx(10_000, rel=1e-3)
+    assert packets[0].source_ns == pytest.approx(5e9, abs=1e5)
+    assert sum(len(p.data) for p in packets) == 1000
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        ("holed", r"'holed' in raw.nwb has no steady rate: at 9900.* Hz, sample \d+ would be at"),
+        ("inside", r"sample 500 would be at 0.05\d+ s, its timestamp says nan s"),
+        ("spoilt", "from 0 to nan s, which tell no time"),
+        ("back", "which tell no time; they must rise"),
+    ],
+)
+def test_timestamps_without_a_steady_rate_are_refused_with_the_place(nwb, series, words):
+    with pytest.raises(RecordingError, match=words):
+        SamplesReplay(SamplesReplaySettings(file=nwb, series=series)).outputs({})
+
+
 def test_every_lap_is_a_new_segment_on_a_clock_that_goes_on(tmp_path: Path):
     path = tmp_path / "raw.dat"
     BITS.tofile(path)
@@ -105,7 +149,11 @@ def test_every_lap_is_a_new_segment_on_a_clock_that_goes_on(tmp_path: Path):
         ("raw.dat", {**FLAT, "series": "x"}, r"series: leave it out for raw.dat"),
         ("raw.npy", {"rate": 1e4, "channels": 3}, r"channels: leave it out for raw.npy"),
         ("raw.nwb", {"rate": 1e4}, r"rate: leave it out for raw.nwb"),
-        ("raw.nwb", {}, r"series: of ElectricalSeries .* raw.nwb has other, raw"),
+        (
+            "raw.nwb",
+            {},
+            r"series: of ElectricalSeries .* raw.nwb has back, holed, inside, other, raw,",
+        ),
         ("raw.nwb", {"series": "x"}, r"series: of ElectricalSeries"),
     ],
 )

@@ -88,13 +88,14 @@ def receive(tmp_path) -> Iterator[Callable[..., Served]]:
 def test_packets_of_a_tap_are_those_of_the_other_run(tap, receive) -> None:
     one = tap()
     got = receive(one)
-    sent = [_rates(seq, gap=int(seq == 3), segment=4) for seq in (1, 2, 3)]
+    sent = [_rates(seq, gap=int(seq == 3), segment=4, meta={"k": [seq, "v"]}) for seq in (1, 2, 3)]
     one.send(sent[0])
     one.send(_rates(1), stream="rates.more")
     one.send(*sent[1:])
     got.until(lambda: len(got.packets) >= 3)
     for packet, before in zip(got.packets[-3:], sent, strict=True):
         assert packet.data.tolist() == before.data.tolist()
+        assert packet.meta == before.meta
         assert (packet.t_ns, packet.source_ns, packet.source_end_ns, packet.gap) == (
             before.t_ns, before.source_ns, before.source_end_ns, before.gap,
         )  # fmt: skip
@@ -118,6 +119,7 @@ def test_lost_packets_are_a_gap_and_another_run_is_a_segment(tap, receive) -> No
         (_rates(1, data=np.zeros(4, np.float32)), "wrong_shape"),
         (_rates(1, data=np.zeros(3, np.float64)), "wrong_dtype"),
         (Packet("counts", np.zeros(3, np.float32), 0, 0, 0, seq=1), "wrong_kind"),
+        (_rates(1, meta={"k": "x" * 40_000}), "meta_too_large"),
     ],
 )
 def test_what_the_settings_do_not_say_is_refused_and_the_next_packet_is_taken(
@@ -128,6 +130,20 @@ def test_what_the_settings_do_not_say_is_refused_and_the_next_packet_is_taken(
     one.send(packet, _rates(2))
     got.until(lambda: len(got.packets) >= 1 and got.packets[-1].data[0] == 2)
     assert got.counters.dropped[reason] == 1
+
+
+def test_what_a_kind_needs_beyond_names_is_said_under_meta() -> None:
+    given = {"stream": "raw", "kind": "samples", "names": ["ch0..ch3"], "unit": "uV"}
+    node = ZmqIn(ZmqInSettings.model_validate({**given, "meta": {"rate_hz": 30_000}}))
+    spec = node.outputs({})[""]
+    assert (spec.shape, spec.meta) == ((None, 4), {"rate_hz": 30_000})
+    for bad, message in (
+        ({"shape": [4]}, "'shape' is not for samples"),
+        ({"meta": {"rate_hz": [30_000]}}, "meta"),
+        ({"meta": {str(i): i for i in range(33)}}, "at most 32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ZmqInSettings.model_validate(given | bad)
 
 
 def test_messages_that_are_no_packets_are_refused(tmp_path) -> None:
