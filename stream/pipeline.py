@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import graphlib
 import re
+import traceback
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,12 @@ class _Reader:
             files = node.writes()
         except InnervateError as error:
             raise self.error(str(error), "nodes", name) from None
+        except (OSError, ModuleNotFoundError):
+            raise
+        except Exception as error:
+            raise self.error(
+                f"'{use}' cannot work with its settings: {_what_failed(error)}.", "nodes", name
+            ) from error
         for file in files:
             other = writers.setdefault(file.resolve(), name)
             if other != name:
@@ -199,11 +206,15 @@ class _Reader:
                 _setting_message(first, key, cls), "nodes", name, *([key] if key else [])
             ) from None
         folder = self.path.parent
-        paths = {
-            field: (folder / value.expanduser()).resolve()
-            for field, value in settings
-            if isinstance(value, Path)
-        }
+        paths = {}
+        for field, value in settings:
+            if isinstance(value, Path):
+                try:
+                    paths[field] = (folder / value.expanduser()).resolve()
+                except (ValueError, RuntimeError) as error:
+                    raise self.error(
+                        f"{str(value)!r} is no path: {error}.", "nodes", name, field
+                    ) from None
         return settings.model_copy(update=paths)
 
     def _links(
@@ -310,6 +321,12 @@ def _setting_message(first: Any, key: str, cls: type[Node[Any]]) -> str:
     message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = "" if "found" in message else f", found {first['input']!r}"
     return f"{message[0].lower()}{message[1:]}{found}."
+
+
+def _what_failed(error: Exception) -> str:
+    """Name an error that no node should raise, and the line of code that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
 
 
 def _near(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stream.node import StreamSpec
@@ -17,7 +18,7 @@ from stream.units import format_seconds
 def check(pipeline: Annotated[Path, typer.Argument(help="Pipeline file (YAML).")]) -> None:
     """Validate a pipeline file without starting anything."""
     plan = load_pipeline(pipeline)
-    table = Table(title=f"{plan.name}: {len(plan.groups)} processes", title_justify="left")
+    table = Table(title=f"{escape(plan.name)}: {len(plan.groups)} processes", title_justify="left")
     for column in ("node", "use", "group", "from", "gives"):
         table.add_column(column)
     for node in plan.nodes.values():
@@ -32,7 +33,7 @@ def check(pipeline: Annotated[Path, typer.Argument(help="Pipeline file (YAML).")
         table.add_row(node.name, node.use, node.group, "\n".join(links), "\n".join(gives))
     console = Console()
     console.print(table)
-    console.print(f"[green]{pipeline} is fine.[/]")
+    console.print(f"[green]{escape(str(pipeline))} is fine.[/]")
 
 
 def _policy(link: object) -> str:

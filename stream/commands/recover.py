@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -39,9 +40,9 @@ def recover(
         raise RecordingError(f"{log} is being written by a run; it closes the recording itself.")
     console = Console(soft_wrap=True)
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"{out.name}", total=1.0)
+        task = bar.add_task(escape(out.name), total=1.0)
         done = finish_log(log, out, lambda share: bar.update(task, completed=share))
-    table = Table(title=str(done.file), title_justify="left")
+    table = Table(title=escape(str(done.file)), title_justify="left")
     for column in ("stream", "packets", "known to be missing"):
         table.add_column(column, justify="left" if column == "stream" else "right")
     for stream, packets in done.packets.items():
@@ -50,7 +51,7 @@ def recover(
     if done.damaged:
         console.print(
             f"{format_bytes(done.lost_bytes)} in {done.damaged} places of the log were damaged and"
-            f" are not in the file. The log is kept: {log}"
+            f" are not in the file. The log is kept: {escape(str(log))}"
         )
     elif done.lost_bytes:
         console.print(

@@ -126,7 +126,7 @@ class Console(Node[ConsoleSettings]):
             return
         try:
             if self._live is None:
-                self._screen.print(self.line(), soft_wrap=True)
+                self._screen.print(self.line(), soft_wrap=True, markup=False)
             else:
                 self._live.update(self.picture(), refresh=True)
         except OSError:

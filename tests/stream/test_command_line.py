@@ -77,13 +77,14 @@ def test_nodes_writes_defaults_as_they_stand_in_a_pipeline_file() -> None:
 def test_check_shows_processes_and_streams(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(
+        "name: '[red]p [/rats]'\n"
         "nodes:\n"
         "  cells: {use: spikes.simulate, population: lorenz, units: 8, seed: 1}\n"
         "  bins: {use: spikes.bin, from: cells, width: 5 ms}\n"
     )
     done = innervate("check", str(file))
     assert done.returncode == 0, done.stderr
-    assert "2 processes" in done.stdout
+    assert "[red]p [/rats]: 2 processes" in done.stdout
     assert "counts [8] count every 5 ms" in done.stdout
 
 

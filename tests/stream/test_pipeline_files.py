@@ -54,6 +54,14 @@ class Writer(Node[FileSettings]):
         return (self.settings.file,)
 
 
+class Clumsy(Node[NodeSettings]):
+    use = "clumsy"
+    accepts = frozenset({"*"})
+
+    def outputs(self, inputs):
+        return {"": StreamSpec("counts", (3 // 0,), "float32")}
+
+
 HERE = "test_pipeline_files"
 
 
@@ -153,6 +161,15 @@ TICK = "nodes:\n  t: {use: Ticker, every: 5 ms}\n"
         ("nodes:\n  t: {use: Ticker, every: 1 s, from: t}", "circle: t -> t"),
         ("nodes:\n  h: {use: Halver, from: k}\n  k: {use: Halver, from: h}", "in a circle"),
         ("nodes:\n  t: {use: Ticker, every: 1 s, file: no.txt}", "node 't': there is no file"),
+        (
+            TICK + "  x: {use: '" + HERE + ":Clumsy', from: t}",
+            r"p.yaml:3: node 'x': '.*:Clumsy' cannot work with its settings: ZeroDivisionError: "
+            r".*test_pipeline_files\.py",
+        ),
+        (
+            TICK + '  w: {use: Writer, from: t, file: "a\\0b"}',
+            "p.yaml:3: node 'w', key 'file': .* is no path: embedded null byte",
+        ),
         ("nodes:\n  t: {use: Ticker}\n  t: {use: Ticker}", "p.yaml:3: the key 't' stands here"),
         ("nodes:\n  t: &x {use: Ticker}\n  u: *x", "aliases"),
         (

@@ -85,6 +85,7 @@ class Acquisition:
         self._gap = {"": 0, "samples": 0, "ttl": 0}
         self._missing_samples = 0
         self._jumps = 0
+        self._restarts = 0
         self._worst_ns = 0
 
     def take(self, frames: list[bytes], arrived_ns: int) -> list[Packet]:
@@ -164,7 +165,7 @@ class Acquisition:
         self._counters.note_rare(
             late_spikes=self._spikes.late,
             implausible_times=self._spikes.strange + self._edges.strange,
-            acquisitions=self.segment + 1 if self.segment else 0,
+            acquisitions=self._restarts + 1 if self._restarts else 0,
             clock_jumps=self._jumps,
         )
         if (ppm := self.clock.drift_ppm) is not None:
@@ -281,6 +282,7 @@ class Acquisition:
 
     def _restart(self, arrived_ns: int) -> list[Packet]:
         """End the segment, with what was held back of it: the GUI has begun another acquisition."""
+        self._restarts += 1
         self._say("restart", "began another acquisition; a new segment begins")
         packets = self.finish(arrived_ns)
         self._spikes.begin(2**62)

@@ -9,6 +9,8 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from stream.errors import ConfigError
+
 _WAITING = 65_536
 """Messages that may wait: 4 s of 384 channels, where the 1000 of ZeroMQ hold 60 ms."""
 _FRAME_LIMIT_BYTES = 16 * 2**20
@@ -60,7 +62,13 @@ class Subscription:
         )
         self._monitor.linger = 0
         self._again_ns = time.monotonic_ns() + _AFRESH_NS
-        socket.connect(self.address)
+        try:
+            socket.connect(self.address)
+        except zmq.ZMQError:
+            self.close()
+            raise ConfigError(
+                f"'{host}' is no host: write a name or an address, without port or 'tcp://'."
+            ) from None
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when messages come after `receive` had none."""

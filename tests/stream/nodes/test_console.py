@@ -168,6 +168,18 @@ def test_without_a_terminal_it_writes_plain_lines_two_seconds_apart(open_console
     assert node.due_ns() - before >= 2_000_000_000
 
 
+def test_names_are_shown_as_they_are_and_never_read_as_markup(open_console):
+    output = io.StringIO()
+    names = ("[/x]", "[red]b")
+    node = open_console(
+        Screen(file=output, width=80), rates=StreamSpec("rates", (2,), "float32", names)
+    )
+    for rates in ([2, 1], [1, 2]):
+        list(node.process("rates", packet("rates", np.float32(rates))))
+        list(node.tick())
+    assert re.findall(r"Hz \((.*?)\)", output.getvalue()) == list(names)
+
+
 def test_a_graph_is_drawn_as_a_matrix_with_its_age_and_change(open_console):
     names = tuple(f"u{i}" for i in range(40))
     spec = StreamSpec("graph", (40, 40, 3), "float32", names, "", 0.1)

@@ -174,6 +174,7 @@ def test_a_clock_that_jumps_by_hours_begins_a_segment(hours: int) -> None:
     assert gui.of("samples")[-1].t_ns == gui.now_ns
     gui.acquisition.note()
     assert gui.counters.notes["clock_jumps"] == 1
+    assert "acquisitions" not in gui.counters.notes
 
 
 def test_hours_in_which_this_program_slept_are_a_hole_and_no_jump(gui: Gui) -> None:

@@ -25,6 +25,12 @@ def _event_outputs(**settings):
     return OpenEphysEvents(OpenEphysEventsSettings.model_validate(settings)).outputs({})
 
 
+@pytest.mark.parametrize("outputs", [_outputs, _event_outputs])
+def test_what_is_no_host_is_refused_in_a_sentence(outputs):
+    with pytest.raises(ConfigError, match=r"'tcp://10\.0\.0\.3' is no host: write a name"):
+        outputs(host="tcp://10.0.0.3")
+
+
 def test_what_is_sent_is_learned_before_the_start(gui):
     specs = _outputs(port=gui.port)
     assert list(specs) == ["", "ttl", "samples"]
