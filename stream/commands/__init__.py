@@ -18,7 +18,8 @@ from stream.errors import ConfigError, InnervateError, MissingExtraError
 # In the order in which a newcomer needs them; commands of other packages follow.
 _ORDER = (
     "demo", "import", "train", "evaluate", "export", "label", "run", "top", "check", "nodes",
-    "inspect", "recover", "fetch", "collect", "bench", "doctor", "schema",
+    "inspect", "stability", "sweep", "recover", "fetch", "collect", "keyboard", "bench", "doctor",
+    "schema",
 )  # fmt: skip
 _HELP = {
     "demo": "Simulated neurons, a shipped model, live rates: see it work in under a minute.",
@@ -32,6 +33,11 @@ _HELP = {
     "check": "Validate a pipeline file without starting anything.",
     "nodes": "List the nodes there are, with their settings.",
     "inspect": "Show the card of a model file.",
+    "stability": "Measure how the state of a model file forgets: its largest Lyapunov exponent and"
+    " its memory.\n\nEnds with 1 if the model is unstable.",
+    "sweep": "Train every combination of settings a little, and only what is promising to its end."
+    "\n\nWhat is promising is told by validation loss and Lyapunov spectrum of the first sixth of"
+    " the updates. The best setting is then trained like `innervate train` does, into OUT/best.",
     "recover": "Make a valid NWB file of what a killed run had recorded.",
     "fetch": "Download a public data set, or a model.",
     "collect": "Record a camera and a MIDI keyboard as a training set for the piano.",
