@@ -13,6 +13,8 @@ from stream.recording_survey import RecordedStream, has_rows
 from stream.units import format_hertz, format_seconds
 
 _VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
+# What the axes of a kind mean, where names of columns do not say it.
+_AXES = {"graph": "axes: packet, from, to, (edge, weight, p-value; NaN where nothing was tested)"}
 
 
 def model_of(spec: StreamSpec) -> Any:
@@ -62,6 +64,8 @@ def _about(found: RecordedStream) -> str:
         words.append(f"one every {format_seconds(found.spec.period_s)}")
     if model := model_of(found.spec):
         words.append(f"by the model {json.dumps(model, default=str)}")
+    if axes := _AXES.get(found.spec.kind):
+        words.append(axes)
     return ", ".join(words)
 
 

@@ -35,8 +35,11 @@ _HELP = {
     "check": "Validate a pipeline file without starting anything.",
     "nodes": "List the nodes there are, with their settings.",
     "inspect": "Show the card of a model file.",
-    "stability": "Measure how a model file forgets; ends with 1 if it is unstable.",
-    "sweep": "Train settings of a recurrent network a little, and the best of them to its end.",
+    "stability": "Measure how the state of a model file forgets: its largest Lyapunov exponent and"
+    " its memory.\n\nEnds with 1 if the model is unstable.",
+    "sweep": "Train every combination of settings a little, and only what is promising to its end."
+    "\n\nWhat is promising is told by validation loss and Lyapunov spectrum of the first sixth of"
+    " the updates. The best setting is then trained like `innervate train` does, into OUT/best.",
     "recover": "Make a valid NWB file of what a killed run had recorded.",
     "fetch": "Download a public data set, or a model.",
     "collect": "Record a camera and a MIDI keyboard as a training set for the piano.",

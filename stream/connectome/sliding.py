@@ -53,7 +53,7 @@ class _Sums:
         mean = self.first / self.weight
         cov = self.second / self.weight
         cov -= np.outer(mean, mean)
-        rows = self.weight**2 / max(self.squares, 1e-300)
+        rows = float(self.weight**2 / max(self.squares, 1e-300))
         return Statistics(delay, rows, mean[:units], cov, self.events.copy())
 
 

@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ def test_help_names_every_command() -> None:
     assert done.returncode == 0
     for command in ("demo", "import", "train", "evaluate", "export", "run", "check", "doctor"):
         assert f" {command} " in done.stdout
+    for entry in entry_points(group="innervate.commands"):
+        assert re.search(rf"│ {entry.name} +\w", done.stdout), entry.name
 
 
 @pytest.mark.parametrize(

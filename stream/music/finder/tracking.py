@@ -6,13 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream.music.finder.bars import SUPPORTED, Pyramid
+from stream.music.finder.bars import DEPTHS, INNER, SUPPORTED, Pyramid, blacks_between, look
 from stream.music.finder.finding import Keyboard
 from stream.music.finder.fitting import follow
-from stream.music.finder.plane import Doubles, Floats
+from stream.music.finder.plane import Doubles, Floats, Plane
 
 # Of the blacks that were seen when it was found: so many must be there, or it is covered or gone.
 _THERE = 0.4
+# The blacks repeat: after a push, more than half of them fit one key aside, and most an octave aside.
+# Where fewer than this share are seen, the places aside are tried; so many more seen there tell.
+_SURE = 0.9
+_ASIDE = (1, 2, 3, 4, 5, 6, 7)
+_MORE = 3
 # A camera moves all of a keyboard by this share of a white key or more, and it stays moved: hands
 # disturb a part of it, and another one in the next picture.
 _STILL_U = 0.12
@@ -65,6 +70,8 @@ class Tracker:
         share = float(seen.mean()) if len(seen) else 0.0
         if share < _THERE or seen.sum() < 5:
             return Sight(False, share, False)
+        if share < _SURE and _fits_better_aside(pyramid, plane, low, high):
+            return Sight(False, share, False)
         u = np.linspace(low, high, _PLACES)
         places, before = (p.pixels(u[:, None], [0.0, 1.0]) for p in (plane, now.plane))
         white = np.linalg.norm(np.diff(before[:, 0], axis=0), axis=-1).sum() / (high - low)
@@ -78,6 +85,23 @@ class Tracker:
             return Sight(True, share, False)
         self.keyboard, self._seems = now._replace(plane=plane), None
         return Sight(True, share, True)
+
+
+def _fits_better_aside(pyramid: Pyramid, plane: Plane, low: float, high: float) -> bool:
+    """Tell whether more blacks are seen some whole keys beside a plane than in it.
+
+    What a hand hides is seen in neither place.
+    """
+    u = blacks_between(low, high)
+    depths = DEPTHS[INNER][::3]
+
+    def seen(aside: int) -> int:
+        moved = plane.moved(np.array([[1, 0, aside], [0, 1, 0], [0, 0, 1.0]]))
+        bars = look(pyramid, moved, u, depths, slice(None), slack=True)
+        return int((bars.support > SUPPORTED).sum())
+
+    here = seen(0)
+    return any(seen(sign * n) >= here + _MORE for n in _ASIDE for sign in (1, -1))
 
 
 def same_place(a: Keyboard, b: Keyboard) -> bool:

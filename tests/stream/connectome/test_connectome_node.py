@@ -11,7 +11,7 @@ from stream.errors import ConfigError
 from stream.loop.rules import Rule
 from stream.loop.values import reader
 from stream.node import Context, StreamSpec
-from stream.packet import Packet
+from stream.packet import Packet, encode_header
 
 WIDTH_NS = 10_000_000
 
@@ -62,6 +62,14 @@ def test_a_graph_comes_every_few_bins_and_says_what_it_is_made_of():
     assert last.meta["method"] == "granger"
     assert last.meta["note"] == "functional, conditional on the recorded units"
     assert isinstance(last.meta["change"], float)
+
+
+@pytest.mark.parametrize("fading", [False, True])
+def test_graphs_can_be_sent_to_another_process(fading):
+    node, _ = _node(_spec(), fading=fading)
+    packets = _feed(node, _spikes(700))
+    assert {p.output for p in packets} == {"", "change"}
+    assert all(encode_header(packet, 0) for packet in packets)
 
 
 def test_rows_do_not_reach_over_segments_gaps_or_refused_bins():

@@ -47,6 +47,7 @@ def test_the_recorded_graphs_are_those_of_the_recorded_bins(recorded):
         file = io.read()
         series = file.processing["connectivity"]["graphs"]
         graphs, names = np.array(series.data), series.comments
+        assert "from, to, (edge, weight, p-value" in series.description
         counts = np.array(file.processing["ecephys"]["binned_spikes"].data)
         change = np.array(file.processing["behavior"]["change"].data)
     assert names == "columns=[unit00,unit01,unit02,unit03,unit04]"

@@ -118,6 +118,18 @@ def test_a_camera_that_was_moved_makes_it_search_again_and_begins_a_segment(node
     assert camera.node.context.counters.notes["lost"] == 1
 
 
+@pytest.mark.parametrize("whites", [1, -3, 7])
+def test_a_push_by_whole_keys_is_not_taken_for_the_keys_beside(node, whites):
+    white = 0.8 / 54.4
+    board = keyboard()
+    camera = Camera(node(), hz=10)
+    camera.show(seen(board, size=SIZE, fill=0.8, blur=0.4).picture, 1.0)
+    pushed = seen(board, size=SIZE, fill=0.8, blur=0.4, shift=(whites * white, 0.0))
+    packets = camera.show(pushed.picture, 2.5)
+    assert (packets[-1].meta["state"], packets[-1].segment) == ("found", 1)
+    assert off(packets[-1].data, pushed) < 0.34
+
+
 def test_one_that_is_covered_for_a_moment_is_not_lost(node, piano):
     camera = Camera(node())
     camera.show(piano.picture, 1.0)
