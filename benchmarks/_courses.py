@@ -1,14 +1,15 @@
 """Trials that repeat one another, found without labels, and the course of the rates in each group.
 
-Trials are grouped by the log rates that a network estimates. The log rates of a group are shared by
-its trials and have few dimensions, which all groups share (L. L. of the counts is what is fitted)::
+Trials are first grouped by the log rates that a network estimates (Ward's method). All trials of a
+group have the same rates, and the log rates of all groups lie in the same few dimensions::
 
-    counts of trial n, bin t, unit u ~ Poisson(exp(z_g(n),t C + b)_u)
-    z, C, b maximise the likelihood less  smooth / 2  sum of squared second differences of z C
+    counts of trial n, bin t, unit u ~ Poisson(exp(z_t C + b)_u), with the z of the group of n
+    z, C, b: largest log-likelihood, less smooth / 2 times the squared second differences of z C
 
-Then each trial goes to the group whose course makes its counts likeliest, and so on in turn. How
-many groups, dimensions and how smooth is chosen by trials held back, of which parts are hidden:
-the groups' forecast of them is the mean of the courses, weighed by what is seen.
+Each trial then moves to the group under whose course its counts are likeliest, and the courses are
+fitted again, until no trial moves. How many groups and dimensions there are and how smooth courses
+are is chosen on trials held back: parts of them are hidden, and the courses, weighed by how likely
+they make what is seen, forecast them.
 """
 
 from __future__ import annotations
