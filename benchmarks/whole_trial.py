@@ -1,4 +1,4 @@
-"""Whole-trial STNDT: how much of what can be known of simulated rates it finds, and can teach."""
+"""Whole-trial STNDT: how much of what can be known of simulated rates it finds, and learns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
+from benchmarks._courses import choose, find_courses, hidden_loss
 from models.spikes import metrics
-from models.spikes.dataset import SpikeData, prepare
+from models.spikes.dataset import Part, SpikeData, prepare
 from models.spikes.recipe import Recipe, untrained
+from models.spikes.simulated import repeated_trials
 from models.spikes.training import TrainingSettings, fit, infer
 from models.stndt.published import MaskedObjective, Masking, PublishedConfig, PublishedSTNDT
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.spikes.recording import Floats
+
+REPEATED = "repeated"
+"""Stands for a simulation in place of a file, `repeated_trials`."""
 
 # All of it chosen on validation trials. Attention over a few bins learns to smooth far sooner than
 # over all of them; more dropout than this leaves the network short of what it can do.
@@ -38,7 +43,6 @@ SETTINGS = TrainingSettings(
     clip=200.0, hide_entries=0.0, hide_units=0.0, check_every=250,
 )  # fmt: skip
 TAUGHT = replace(SETTINGS, updates=1500, warm_up=100)
-ROUNDS = 2
 CAUSAL = replace(
     TAUGHT, learning_rate=3e-3, weight_decay=0.01, clip=1.0, hide_entries=0.1, hide_units=0.1
 )
@@ -52,7 +56,10 @@ CAUSAL_NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def run(
-    data: Annotated[Path, typer.Option(help="Recording with true rates, in trials of one length.")],
+    data: Annotated[
+        Path,
+        typer.Option(help=f"Recording with true rates, in trials of one length, or `{REPEATED}`."),
+    ],
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     share: Annotated[
         float, typer.Option(min=0.001, max=1.0, help="Of the updates, to try it out in less time.")
@@ -60,12 +67,13 @@ def run(
 ) -> dict[str, Any]:
     """Train on the file's own train trials, and compare rates with the true ones in the others.
 
-    First the network as published, by its masked loss. It then teaches a fresh one, which sees
-    counts drawn anew from the teacher's rates beside the masked loss of the real counts, and that
-    one the next. The last one's rates teach the causal networks.
+    First the network as published, by its masked loss. Trials whose rates it finds alike are taken
+    for repetitions of each other, and the course of each group, fitted to the counts of all its
+    trials, teaches a fresh network and the causal ones, which see counts drawn anew from it. Where
+    groups forecast hidden counts worse than the network does, its own rates are the teacher.
     """
     torch.set_num_threads(1)
-    recording = load_recording(data)
+    recording = repeated_trials(seed=11) if str(data) == REPEATED else load_recording(data)
     if recording.true_rates is None or recording.width_s is None:
         raise ConfigError(f"{data} has no true rates in bins, so nothing can be compared.")
     parts = prepare(recording, recording.width_s)
@@ -105,21 +113,48 @@ def run(
             return infer(network, train, inputs)[0]
 
         network = _published(train, bins, NETWORK)
-        rates = trained("published", network, SETTINGS, objective=OBJECTIVE)
-        for number in range(1, ROUNDS + 1):
-            network = _published(train, bins, TAUGHT_NETWORK)
-            name = f"published, round {number} of teaching"
-            rates = trained(name, network, TAUGHT, taught=rates, objective=OBJECTIVE)
+        trained("published", network, SETTINGS, objective=OBJECTIVE)
+        status.update("looking for trials that repeat one another")
+        taught, found = _teacher(parts, network, bins)
+        assert train.true_rates is not None
+        found["oracle_fraction_in_train"] = metrics.oracle_fraction(taught, train.true_rates)
+        result["courses"] = found
+        console.print(" ".join(f"{name} {value:.6g}" for name, value in found.items()))
+        again = _published(train, bins, TAUGHT_NETWORK)
+        trained("published, taught by the courses", again, TAUGHT, taught=taught)
         for system, changes in CAUSAL_NETWORKS.items():
             recipe = Recipe(system, recording.width_s, network=changes)
             causal = untrained(recipe, train, inputs)
-            trained(f"{system}, causal, taught by the last", causal, CAUSAL, taught=rates)
+            trained(f"{system}, causal, taught by the courses", causal, CAUSAL, taught=taught)
     table = Table("network", "expected bps", "of oracle", "log-rate R2", "rate R2", box=None)
     for row in rows:
         name, *figures = row.values()
         table.add_row(str(name), *(f"{figure:.4f}" for figure in figures))
     console.print(table)
     return result
+
+
+def _teacher(parts: SpikeData, network: PublishedSTNDT, bins: int) -> tuple[Floats, dict[str, Any]]:
+    """Return what expected counts of the train and validation part to teach, and what was found."""
+
+    def trials(*which: Part) -> tuple[Tensor, Tensor]:
+        part = parts.select(*which)
+        counts = torch.from_numpy(part.counts).unflatten(0, (-1, bins))
+        rates = infer(network, part, np.arange(len(part.units)))[0]
+        return counts, torch.from_numpy(np.log(rates)).float().unflatten(0, (-1, bins))
+
+    held_back, _ = trials("validation")
+    settings, loss = choose(*trials("train"), held_back)
+    without = hidden_loss(lambda counts, seen: network.run_trials(counts)[0].exp(), held_back)
+    counts, log_counts = trials("train", "validation")
+    courses = find_courses(counts, log_counts, settings)
+    found = {
+        **asdict(settings), "found": len(courses.log_counts),
+        "hidden_loss": loss, "hidden_loss_of_network": without,
+    }  # fmt: skip
+    if loss >= without:
+        return log_counts.double().exp().flatten(0, 1).numpy(), found
+    return courses.of_trials(), found
 
 
 def _published(train: SpikeData, bins: int, changes: dict[str, Any]) -> PublishedSTNDT:

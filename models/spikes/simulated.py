@@ -1,13 +1,15 @@
-"""A population whose couplings are known, to tell whether a model's attention finds them."""
+"""Populations of which the truth is known: their couplings, or the rates of trials that repeat."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.spikes.recording import Recording, Series
+from stream.spikes.recording import Recording, Series, Trials
+from stream.spikes.simulation import GRID_S, Simulation
 
 Floats = NDArray[np.float64]
 
@@ -103,3 +105,54 @@ def coupled_population(
         true_rates=Series(np.arange(bins, dtype=np.float64) * WIDTH_S, rates, names, "Hz"),
     )
     return Coupled(recording, coupling, hub)
+
+
+def repeated_trials(
+    seed: int,
+    units: int = 30,
+    *,
+    mean_rate_hz: float = 5.0,
+    conditions: int = 65,
+    repeats: int = 20,
+    bins: int = 100,
+) -> Recording:
+    """Simulate trials of bins of 10 ms whose rates are the same in all trials of a condition.
+
+    Each condition is a second or so of Lorenz dynamics from a start of its own (see
+    `stream.spikes.simulation`). A fifth of the trials of each are the test part, as the column
+    `split` says.
+
+    Parameters
+    ----------
+    seed
+        Of tuning, dynamics and spikes.
+    units, mean_rate_hz
+        Size of the population and its mean rate, over all that the dynamics do.
+    conditions, repeats, bins
+        How many, trials of each, bins of each trial.
+    """
+    rng = np.random.default_rng([seed, 1])
+    width_s, steps = 2 * GRID_S, 2 * bins
+    courses = []
+    for condition in range(conditions):
+        population = Simulation("lorenz", units, seed, mean_rate_hz, session=condition + 1)
+        blocks = islice(population.blocks(), -(-steps // 10))
+        rates = np.concatenate([block.rates_hz for block in blocks])[:steps]
+        courses.append(rates.astype(np.float64).reshape(bins, 2, units).mean(axis=1))
+    rates = np.repeat(courses, repeats, axis=0).reshape(-1, units)
+    starts = np.arange(conditions * repeats) * bins * width_s
+    return Recording(
+        name=f"repeated_{seed}",
+        units=population.units,
+        start_s=0.0,
+        stop_s=len(rates) * width_s,
+        segment_starts_s=starts,
+        counts=rng.poisson(rates * width_s).astype(np.int16),
+        width_s=width_s,
+        true_rates=Series(np.arange(len(rates)) * width_s, rates, population.units, "Hz"),
+        trials=Trials(
+            starts,
+            starts + bins * width_s,
+            {"split": np.where(np.arange(len(starts)) % 5 == 4, "test", "train")},
+        ),
+    )

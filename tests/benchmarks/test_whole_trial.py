@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 
-from benchmarks import whole_trial
+from benchmarks import _courses, whole_trial
 from stream.spikes.nwb import write_recording
 from stream.spikes.recording import Recording, Series, Trials
 
 
-def test_rows_hold_the_published_network_and_those_that_it_taught(tmp_path):
+def test_rows_hold_the_published_network_and_those_that_were_taught(tmp_path, monkeypatch):
+    monkeypatch.setattr(_courses, "CHOICES", {"groups": (2, 4), "rank": (2,), "smooth": (10.0,)})
     rng = np.random.default_rng(0)
     trials, bins, units = 40, 20, 4
     phase = 6 * rng.random((trials, 1))
@@ -35,12 +36,13 @@ def test_rows_hold_the_published_network_and_those_that_it_taught(tmp_path):
     result = whole_trial.run(
         data=tmp_path / "waves.nwb", json_path=tmp_path / "t.json", share=0.002
     )
-    names = [row["network"] for row in result["rows"]]
-    assert names[0] == "published"
-    assert [n for n in names if "causal" in n] == [
-        "gru, causal, taught by the last",
-        "stndt, causal, taught by the last",
+    assert [row["network"] for row in result["rows"]] == [
+        "published",
+        "published, taught by the courses",
+        "gru, causal, taught by the courses",
+        "stndt, causal, taught by the courses",
     ]
+    assert result["courses"]["groups"] in _courses.CHOICES["groups"]
     assert result["conditions"]["bins"] == bins
     assert all(np.isfinite(row["oracle_fraction"]) for row in result["rows"])
     assert json.loads((tmp_path / "t.json").read_text())["rows"] == result["rows"]

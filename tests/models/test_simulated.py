@@ -1,4 +1,4 @@
-"""The coupled population is coupled as it says, stays alive, and repeats with its seed."""
+"""The coupled population is coupled as it says and stays alive; repeated trials do repeat."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from models.connectome.scores import auroc
 from models.spikes import metrics
 from models.spikes.baselines.glm import fit_glm
-from models.spikes.simulated import coupled_population
+from models.spikes.simulated import coupled_population, repeated_trials
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,15 @@ def test_a_seed_gives_the_same_population_again():
     assert np.array_equal(a.recording.counts, b.recording.counts)
     assert np.array_equal(a.coupling, b.coupling)
     assert not np.array_equal(a.recording.counts, c.recording.counts)
+
+
+def test_trials_of_a_condition_share_their_rates_and_nothing_else():
+    recording = repeated_trials(2, units=4, mean_rate_hz=40, conditions=3, repeats=5, bins=25)
+    rates = recording.true_rates.values.reshape(3, 5, 25, 4)
+    assert (rates == rates[:, :1]).all()
+    assert not np.isclose(rates[0, 0], rates[1, 0]).all()
+    counts = recording.counts.reshape(3, 5, 25, 4)
+    assert (counts[:, 1:] != counts[:, :1]).any(axis=(2, 3)).all()
+    assert recording.trials.columns["split"].tolist() == (["train"] * 4 + ["test"]) * 3
+    again = repeated_trials(2, units=4, mean_rate_hz=40, conditions=3, repeats=5, bins=25)
+    assert (again.counts == recording.counts).all()
