@@ -120,6 +120,9 @@ class Context:
     outputs
         What `outputs` returned when the pipeline was validated, so that a source that looked at an
         instrument then sticks to what it saw.
+    alone
+        Whether nothing else in its process waits for anything from outside: then a source may
+        itself wait in `tick`, for a few ms at a time.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Context:
     alive: Callable[[], None] = lambda: None
     linked: frozenset[str] | None = None
     outputs: Mapping[str, StreamSpec] = field(default_factory=dict)
+    alone: bool = False
 
 
 S = TypeVar("S", bound=NodeSettings)

@@ -7,7 +7,9 @@ import errno
 import faulthandler
 import logging
 import os
+import platform
 import signal
+import struct
 import sys
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from stream.runtime.clock import sharpen_timers
 PRIORITY = 20
 """Above everything that is not real-time, below the threads with which a kernel serves devices."""
 
+# The shortest that the kernel grants.
+_TURN_NS = 100_000
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+_SCHED_ATTRIBUTES = struct.Struct("IIQiIQQQ")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _MCL_CURRENT = 1
@@ -33,7 +39,23 @@ def prepare_process(group: str) -> None:
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_PR_SET_NAME, f"in:{group}".encode()[:15], 0, 0, 0)
+        _shorten_turns(libc)
     sharpen_timers()
+
+
+def _shorten_turns(libc: ctypes.CDLL) -> None:
+    """Ask for short turns on a processor: no more of it, but sooner, where others keep it busy.
+
+    Threads that are started later inherit it. Linux 6.12 and newer; older ones do nothing. A
+    process that was started with another policy keeps it.
+    """
+    number = _SCHED_SETATTR.get(platform.machine())
+    if number is not None and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        nice = os.getpriority(os.PRIO_PROCESS, 0)
+        attributes = _SCHED_ATTRIBUTES.pack(
+            _SCHED_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, _TURN_NS, 0, 0
+        )
+        libc.syscall(number, 0, attributes, 0)
 
 
 def claim_real_time() -> str:

@@ -104,6 +104,7 @@ class Worker:
 
     def _open(self) -> None:
         self._mark.phase(Mark.OPENING)
+        sources = sum(isinstance(r.node, Source) for r in self._nodes.values())
         for running in self._nodes.values():
             context = Context(
                 name=running.plan.name,
@@ -120,6 +121,7 @@ class Worker:
                     if out.senders or out.locals or out.views
                 ),
                 outputs=running.plan.outputs,
+                alone=sources == 1 and not self._receivers,
             )
             running.opened = True
             self._calls.call(running, running.node.open, context)

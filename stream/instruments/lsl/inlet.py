@@ -21,7 +21,8 @@ from stream.units import Seconds, format_hertz, to_ns
 Kind = Literal["samples", "counts", "behaviour", "spikes", "markers"]
 
 _PATIENCE_S = 0.002
-_WATCHED_NS = 300_000
+_PATIENCE_ALONE_S = 0.005
+_EARLY_NS = 150_000
 _AWAY_NS = 20_000_000
 _RELEASED_NS = 1_000_000
 _TOLD_NS = 250_000_000
@@ -136,8 +137,13 @@ class LslIn(Source[LslInSettings]):
         self._release_ns = self._tell_ns = 0
         self._overrun = 0
         self._ahead_ns = 0
-        self._expected_ns = self._arrived_ns = 0
-        self._interval_ns = 1e9 / (layout.rate_hz or 1.0)
+        self._patience_s, self._rest_ns = _PATIENCE_ALONE_S, 0
+        if not context.alone:
+            # One period, however many samples came: who was late once would find several, and if
+            # it took that for the time between two of them, it would be late ever after.
+            self._patience_s = _PATIENCE_S
+            self._rest_ns = max(0, round(1e9 / (layout.rate_hz or 1.0)) - _EARLY_NS)
+        self._from_ns = 0
         self._measured: tuple[int, int] | None = None
         self._count = 0
 
@@ -151,15 +157,17 @@ class LslIn(Source[LslInSettings]):
     def due_ns(self) -> int | None:
         """Return when there is something to do.
 
-        A stream with a rate is waited for from shortly before it should bring something, which
-        saves the way through another thread; one without when something has come.
+        A stream with a rate is waited for in `tick`, which saves the way through another thread:
+        all the time, or where others need this thread, from shortly before the next sample. One
+        without a rate is due when something has come.
         """
         if not self._started:
             return None
         if self._with_rate is not None:
+            now_ns = time.monotonic_ns()
             if self._reader.lost_ns is not None:
-                return time.monotonic_ns() + _AWAY_NS
-            return self._expected_ns
+                return now_ns + _AWAY_NS
+            return max(now_ns, self._from_ns)
         if self._reader.arrivals.waiting:
             return 0
         return min(self._release_ns, self._tell_ns) if self._spikes is not None else self._tell_ns
@@ -184,9 +192,9 @@ class LslIn(Source[LslInSettings]):
             self._tell_ns = now_ns + _TOLD_NS
         packets: list[Packet] = []
         if self._with_rate is not None:
-            if (pulled := self._reader.pull(_PATIENCE_S)) is not None:
+            if (pulled := self._reader.pull(self._patience_s)) is not None:
+                self._from_ns = pulled.arrived_ns + self._rest_ns
                 packets = self._read(pulled)
-                self._expect(pulled.arrived_ns)
         else:
             for pulled in self._reader.arrivals.take():
                 packets += self._read(pulled)
@@ -204,14 +212,6 @@ class LslIn(Source[LslInSettings]):
             self._tell(time.monotonic_ns())
         if hasattr(self, "_reader"):
             self._reader.close()
-
-    def _expect(self, arrived_ns: int) -> None:
-        interval_ns = arrived_ns - self._arrived_ns
-        self._arrived_ns = arrived_ns
-        # After an outage it is none; a hiccup should not count for more than it is.
-        self._interval_ns += 0.1 * (min(interval_ns, 2 * self._interval_ns) - self._interval_ns)
-        early_ns = min(_WATCHED_NS, self._interval_ns / 2)
-        self._expected_ns = arrived_ns + round(self._interval_ns - early_ns)
 
     # What the stream is
 

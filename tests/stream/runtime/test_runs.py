@@ -57,6 +57,22 @@ def test_nodes_of_a_group_share_a_process(run: Run, sink_file: Path) -> None:
     assert result(sink_file)["got"] == {"src": list(range(50)), "mid": list(range(50))}
 
 
+def test_a_source_is_told_whether_anything_else_is_waited_for_in_its_process(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        lone=ticker(count=20, group="one"),
+        heard=sink("lone", sink_file, group="one"),
+        first=ticker(count=20, group="two"),
+        second=ticker(count=20, group="two"),
+        third=ticker(count=20, group="three"),
+        listener=echo("first", group="three"),
+    )
+    assert report.exit == 0
+    alone = {name: report.nodes[name]["notes"]["alone"] for name in ("lone", "first", "third")}
+    assert alone == {"lone": True, "first": False, "third": False}
+
+
 def test_a_duration_ends_the_run_with_all_that_was_due_up_to_its_end(
     run: Run, sink_file: Path
 ) -> None:

@@ -39,6 +39,7 @@ class Ticker(Source[TickerSettings]):
     def start(self, start_ns: int) -> None:
         self.start_ns = start_ns
         self.number = 0
+        self.context.counters.note("alone", self.context.alone)
 
     def due_ns(self) -> int | None:
         if self.number == self.settings.bad_due_at:

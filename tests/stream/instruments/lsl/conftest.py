@@ -119,9 +119,9 @@ def listen(tmp_path):
 
     drivers = []
 
-    def start(**settings) -> Driver:
+    def start(*, alone: bool = False, **settings) -> Driver:
         node = LslIn(LslInSettings(**settings))
-        drivers.append(Driver(node, Context("in", {}, tmp_path, Counters())))
+        drivers.append(Driver(node, Context("in", {}, tmp_path, Counters(), alone=alone)))
         return drivers[-1]
 
     yield start

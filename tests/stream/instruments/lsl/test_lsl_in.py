@@ -69,6 +69,27 @@ def test_samples_come_each_once_with_the_time_at_which_they_were_taken(probe, li
     assert source.context.counters.notes["clock_correction_us"] == 0
 
 
+def test_samples_that_were_taken_late_do_not_make_later_ones_wait(probe, listen):
+    source = listen(name="probe")
+    source.more(3)
+    for _ in range(20):
+        # Ten samples come while something else keeps the process busy.
+        busy_until_ns = time.monotonic_ns() + 10 * 10**9 // RATE
+        while time.monotonic_ns() < busy_until_ns:
+            pass
+        source.more(1)
+        assert source.node.due_ns() - time.monotonic_ns() <= 1e9 / RATE
+    assert np.all(np.diff(values(source.packets)) == 1)
+
+
+def test_a_source_that_is_alone_in_its_process_waits_for_samples_all_the_time(probe, listen):
+    source = listen(name="probe", alone=True)
+    for _ in range(20):
+        source.more(1)
+        assert source.node.due_ns() <= time.monotonic_ns()
+    assert np.all(np.diff(values(source.packets)) == 1)
+
+
 def test_counts_and_behaviour_come_row_by_row(probe, listen):
     counts = listen(name="probe", kind="counts").more(50)
     assert all(p.kind == "counts" and p.data.shape == (3,) for p in counts)
