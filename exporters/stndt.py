@@ -185,9 +185,9 @@ def _layer(
         norm = layer.norm_space
         x, y = add_and_norm(graph, x, branch, bias, gain=array(norm.weight), shift=array(norm.bias))
         if config.spatial == "recursive":
-            branch = _mix_recursive(graph, layer, number, y)
+            branch = _mix_recursive(graph, layer, y)
         else:
-            branch = _mix_exact(graph, layer, number, courses, y)
+            branch = _mix_exact(graph, layer, courses, y)
         bias = np.zeros(config.n_out)
     x, y = add_and_norm(graph, x, branch, bias)
     return feed_forward(graph, layer, x, y)
@@ -293,12 +293,12 @@ def _attend_split(
     return graph.linear(mixed, p.out), p.value_bias @ p.out
 
 
-def _mix_recursive(graph: Graph, layer: Layer, number: int, s: str) -> str:
+def _mix_recursive(graph: Graph, layer: Layer, s: str) -> str:
     d = layer.config.n_out
     forget = float(layer.forget.detach().sigmoid())
     gain = float(layer.gain.detach())
     # The state holds gain * gram, which saves a product.
-    gram = graph.state(f"gram_{number}", (d, d))
+    gram = graph.state("gram", (d, d))
     gram = graph.carry(
         gram, graph.op("Gemm", s, s, gram, transA=1, alpha=gain * (1 - forget), beta=forget)
     )
@@ -306,8 +306,8 @@ def _mix_recursive(graph: Graph, layer: Layer, number: int, s: str) -> str:
     return graph.op("Gemm", s, graph.op("Softmax", matrix, axis=-1), transB=1)
 
 
-def _mix_exact(graph: Graph, layer: Layer, number: int, clock: _Clock, s: str) -> str:
-    course = graph.state(f"course_{number}", (layer.config.course, layer.config.n_out))
+def _mix_exact(graph: Graph, layer: Layer, clock: _Clock, s: str) -> str:
+    course = graph.state("course", (layer.config.course, layer.config.n_out))
     course = graph.carry(course, graph.op("ScatterND", course, clock.slot, s))
     # Rows of a weight belong to ages from the oldest on; its columns become rows here.
     q, k = (

@@ -57,7 +57,7 @@ def causal_window(
             x, features = _newest(graph, x, w), _newest(graph, features, w)
         p = projections(layer)
         x, y = add_and_norm(graph, x, branch, p.value_bias @ p.out)
-        if config.spatial == "frozen":
+        if layer.config.spatial == "frozen":
             matrix, bias = spatial_matrix(layer)
             x, y = add_and_norm(graph, x, graph.linear(y, matrix), bias)
         x, y = feed_forward(graph, layer, x, y)

@@ -75,7 +75,7 @@ class RateModel(Protocol):
         """Run from a cold state, afresh at every segment."""
 
     def attention(self, data: SpikeData) -> Floats | None:
-        """Return the first layer's spatial attention (outputs, outputs), None without."""
+        """Return the spatial attention (outputs, outputs), None without."""
 
 
 class ModelFile:
@@ -176,7 +176,7 @@ class TrainedFolder:
         state, total = network.start(), np.zeros((network.config.n_out,) * 2)
         for position, t in enumerate(run):
             state = network.step(torch.from_numpy(data.counts[t, fed]), state)[2]
-            total += layer.spatial_matrix(state, 0, position).detach().double().numpy()
+            total += layer.spatial_matrix(state, position).detach().double().numpy()
         return total / len(run)
 
 

@@ -13,6 +13,7 @@ from models.spikes.baselines.storing import BASELINES, Baseline, from_tensors, t
 from models.spikes.gru import GRU, GRUConfig
 from models.stndt.streaming import StreamingConfig, StreamingSTNDT
 from models.trained_folder import read_folder, write_folder
+from stream.errors import ModelError
 
 
 class Card(msgspec.Struct, kw_only=True, frozen=True):
@@ -86,12 +87,11 @@ def load_trained(folder: Path) -> Trained:
 def _network(card: Card, weights: dict[str, Tensor]) -> StreamingSTNDT | GRU | Baseline:
     if card.system in BASELINES:
         return from_tensors(card.system, weights)
-    config = card.network
-    if card.system == "stndt":
-        # Courses were as long as the window before they had a length of their own.
-        config = {"course": config["window"], **config}
-    network = make_network(card.system, config)
-    network.load_state_dict(weights)
+    network = make_network(card.system, card.network)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise ModelError("its weights are of another version's network") from None
     return network
 
 

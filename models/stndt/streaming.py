@@ -10,7 +10,7 @@ by a neuron x neuron matrix, and a linear head gives log rates. What differs mak
 * the spatial matrix is constant (`frozen`), carried along (`recursive`), or computed as the paper
   does (`exact`), where the token of a neuron is its course over the last `course` bins, however
   long the window is; queries and keys are narrow, and learned biases in place of position codes
-  tell the neurons apart;
+  tell the neurons apart. Only the first layer mixes, which learns no less than mixing in each;
 * counts enter with exponential averages of several time constants, and both also reach the heads
   directly: the network starts from what a Poisson GLM on smoothed spikes can do.
 
@@ -27,8 +27,8 @@ Features (state `average`, (taus, n_in), starts at 0)::
     f       = concat(v, average row 0, row 1, ...)                           (F,)
     z       = f embed.weight^T + embed.bias                                  (d,)
 
-Each layer (states `key`, `value`, (W, E); `gram`, (d, d), for recursive, and `course`, (C, d), for
-exact mixing; start 0)::
+Each layer (states `key`, `value`, (W, E); the first one also `gram`, (d, d), for recursive, and
+`course`, (C, d), for exact mixing; start 0)::
 
     s       = LayerNorm(z)                                                   eps 1e-5
     q, k, v = split(s qkv.weight^T + qkv.bias)                               (E,) each
@@ -36,7 +36,7 @@ exact mixing; start 0)::
     age     = (slot - [0 .. W-1]) mod W                                      (W,)
     a       = softmax(q_h key_h^T / sqrt(dh) + bias[h, age])  over ages <= min(p, W - 1)
     z       = z + concat_h(a_h value_h) out.weight^T
-    s       = LayerNorm(z)                     mixing other than `none`
+    s       = LayerNorm(z)                     first layer, mixing other than `none`
     frozen:     A = softmax_rows(mix)
     recursive:  gram = g gram + (1 - g) s^T s;  A = softmax_rows(mix + gain gram);  g = sigmoid(.)
     exact:      course[p mod C] = s;  tokens = course[of age C-1 .. 0]^T               (d, C)
@@ -89,7 +89,7 @@ class StreamingConfig:
     layers, heads, head_width, hidden
         Depth, attention heads and their width, width of the feed-forward part.
     spatial
-        How the vector of a bin is mixed over neurons.
+        How the first layer mixes the vector of a bin over neurons.
     course
         Bins over which neurons are compared, the newest included, with exact mixing.
     look_ahead
@@ -135,9 +135,9 @@ class StreamingState:
     key, value
         (layers, window, heads * head_width), ring buffers.
     gram
-        (layers, n_out, n_out), or (layers, 0, 0) unless mixing is recursive.
+        (n_out, n_out), or (0, 0) unless mixing is recursive.
     course
-        (layers, course, n_out), a ring buffer, or (layers, 0, 0) unless mixing is exact.
+        (course, n_out), a ring buffer, or (0, 0) unless mixing is exact.
     delayed
         (look_ahead, features), oldest first.
     """
@@ -280,14 +280,14 @@ class Layer(nn.Module):
         if c.spatial != "none":
             s = self.norm_space(z)
             if c.spatial == "exact":
-                state.course[number, position % c.course] = s
+                state.course[position % c.course] = s
             elif c.spatial == "recursive":
                 forget = self.forget.sigmoid()
-                state.gram[number].mul_(forget).add_((1 - forget) * torch.outer(s, s))
-            z = z + self.spatial_matrix(state, number, position) @ s
+                state.gram.mul_(forget).add_((1 - forget) * torch.outer(s, s))
+            z = z + self.spatial_matrix(state, position) @ s
         return z + self._feed(self.norm_hidden(z))
 
-    def spatial_matrix(self, state: StreamingState, number: int, position: int) -> Tensor:
+    def spatial_matrix(self, state: StreamingState, position: int) -> Tensor:
         """Return how neurons attend to each other at the bin `position`, (n_out, n_out).
 
         The state is that after the bin; mixing is not `none`. Each row sums to one.
@@ -296,9 +296,9 @@ class Layer(nn.Module):
         if c.spatial == "frozen":
             return self.mix.softmax(-1)
         if c.spatial == "recursive":
-            return (self.mix + self.gain * state.gram[number]).softmax(-1)
+            return (self.mix + self.gain * state.gram).softmax(-1)
         oldest_first = (position + 1 + torch.arange(c.course)) % c.course
-        tokens = state.course[number, oldest_first].T
+        tokens = state.course[oldest_first].T
         q = tokens @ self.space_query + self.space_query_bias
         k = tokens @ self.space_key + self.space_key_bias
         return (q @ k.T).softmax(-1)
@@ -313,7 +313,10 @@ class StreamingSTNDT(nn.Module):
         self.delay_bins = config.look_ahead
         self.scales = Scales(config.n_in, config.behaviour)
         self.embed = nn.Linear(config.features, config.n_out)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        later = replace(config, spatial="none")
+        self.layers = nn.ModuleList(
+            Layer(later if number else config) for number in range(config.layers)
+        )
         self.norm = nn.LayerNorm(config.n_out)
         self.head = nn.Linear(config.n_out + config.features, config.n_out + config.behaviour)
         self.dropout = nn.Dropout(config.dropout)
@@ -390,8 +393,8 @@ class StreamingSTNDT(nn.Module):
             average=torch.zeros(len(c.taus), c.n_in),
             key=torch.zeros(ring),
             value=torch.zeros(ring),
-            gram=torch.zeros(c.layers, width, width),
-            course=torch.zeros(c.layers, *course),
+            gram=torch.zeros(width, width),
+            course=torch.zeros(course),
             delayed=torch.zeros(c.look_ahead, c.features),
         )
 

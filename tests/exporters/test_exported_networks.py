@@ -111,7 +111,7 @@ def test_courses_of_any_length_are_exported_beside_the_window(tmp_path: Path, co
     fed = counts(7 * WINDOW, seed=5)
     np.testing.assert_allclose(stepped(path, fed)["rates"], full_run(network, fed)[0], rtol=1e-4)
     assert all(state.in_place for state in contract.states)
-    assert {s.input: s.shape for s in contract.states}["course_0"] == (course, N_OUT)
+    assert {s.input: s.shape for s in contract.states}["course"] == (course, N_OUT)
 
 
 def test_state_starts_afresh_when_the_session_is_reset(tmp_path: Path) -> None:

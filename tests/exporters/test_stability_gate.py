@@ -85,8 +85,8 @@ def test_a_streaming_stndt_says_after_how_many_bins_it_forgets(tmp_path: Path) -
         network.head.weight.normal_()
     found = export_network(network, ABOUT, COUNTS, tmp_path / "m.onnx").stability
     assert found is not None
-    # Two layers; a ring of W bins, the newest included, remembers W - 1 older ones.
-    assert found.window_steps == 2 * (9 - 1) + 2 * (5 - 1)
+    # Two rings of keys and one of courses; one of W bins, the newest included, remembers W - 1.
+    assert found.window_steps == 2 * (9 - 1) + (5 - 1)
     assert found.clocks == ("slot", "course_slot")
     # The averages of spikes: the slowest has a time constant of 10 bins.
     assert found.largest_exponent == pytest.approx(-0.1, abs=1e-3)

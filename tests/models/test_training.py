@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torch
 from models.commands.train_rates import train
 from models.spikes.dataset import draw_held_out
 from models.spikes.recipe import Recipe, train_system
-from models.spikes.trained import Trained, load_trained, save_trained
+from models.spikes.trained import load_trained, save_trained
 from models.spikes.training import Progress, TrainingSettings
 from stream.errors import ConfigError, ModelError, RecordingError
 from stream.spikes.nwb import load_recording, write_recording
@@ -78,18 +77,17 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(session, tmp_
         assert torch.equal(a, b)
 
 
-def test_a_network_from_before_courses_had_a_length_has_courses_as_long_as_its_window(
-    session, tmp_path
-):
-    settings = {"window": 6, "course": 6}
+def test_weights_of_a_network_that_mixes_in_every_layer_are_refused(session, tmp_path):
     made = train_system(
-        session, recipe(training=replace(SHORT, updates=2), network=settings), tmp_path / "made"
+        session,
+        recipe(training=replace(SHORT, updates=2), network={"layers": 2}),
+        tmp_path / "made",
     )
-    told = {key: value for key, value in made.card.network.items() if key != "course"}
-    card = msgspec.structs.replace(made.card, network=told)
-    save_trained(tmp_path / "old", Trained(made.network, card))
-    loaded = load_trained(tmp_path / "old").network
-    assert loaded.config == made.network.config
+    first, later = made.network.layers
+    later.space_query = first.space_query
+    save_trained(tmp_path / "old", made)
+    with pytest.raises(ModelError, match="of another version's network"):
+        load_trained(tmp_path / "old")
 
 
 def test_a_folder_is_never_overwritten_nor_resumed_with_other_settings(session, tmp_path):
