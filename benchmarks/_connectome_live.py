@@ -19,7 +19,7 @@ from stream.runtime.supervisor import run_plan
 
 PIPELINE = """\
 name: connectome
-realtime: {realtime}
+realtime: [{realtime}]
 nodes:
   probe:  {{use: spikes.simulate, population: lorenz, units: {units}, mean_rate: 20 Hz,
            group: decode}}
@@ -29,13 +29,15 @@ nodes:
 """
 
 
-def live(units: int, method: str, every_ms: int, seconds: float, realtime: bool) -> dict[str, Any]:
-    """Stream spikes at 1 kHz into bins of 1 ms and graphs, for so long, in real time."""
+def live(units: int, method: str, every_ms: int, seconds: float, realtime: str) -> dict[str, Any]:
+    """Stream spikes at 1 kHz into bins of 1 ms and graphs, for so long, in real time.
+
+    `realtime` names the processes that ask for real-time priority: `decode`, `graphs`, or both.
+    """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "connectome.yaml"
-        groups = "[decode, graphs]" if realtime else "[]"
         path.write_text(
-            PIPELINE.format(units=units, method=method, every_ms=every_ms, realtime=groups)
+            PIPELINE.format(units=units, method=method, every_ms=every_ms, realtime=realtime)
         )
         report = run_plan(load_pipeline(path), duration_s=seconds, run_dir=Path(name) / "run")
     if report.exit:

@@ -48,8 +48,9 @@ def run(
     quick: Annotated[bool, typer.Option(help="Fewer seeds and seconds: does it work?")] = False,
     only: Annotated[str | None, typer.Option(help="One part of it.")] = None,
     realtime: Annotated[
-        bool, typer.Option(help="Ask for real-time priority in the part `live`.")
-    ] = False,
+        str,
+        typer.Option(help="In `live`, who asks for real-time priority: decode, graphs or both."),
+    ] = "",
     data: Annotated[Path, typer.Option(help="Folder with `danube` and `netsim_tcdf`.")] = GRAPHS,
 ) -> dict[str, Any]:
     """Score the estimators where the graph is known, and time them alone and in a run.
@@ -259,7 +260,7 @@ def _cost(quick: bool) -> Iterator[Row]:
         yield from cost(units, delay, 5 if quick else 20)
 
 
-def _live(quick: bool, realtime: bool) -> Iterator[Row]:
+def _live(quick: bool, realtime: str) -> Iterator[Row]:
     for units, method, every_ms in (
         (100, "counts", 50), (100, "tpc", 50), (400, "counts", 200), (400, "tpc", 500),
     ):  # fmt: skip

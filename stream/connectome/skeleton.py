@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stream.connectome.graph import Bools, Floats, fisher_z, normal_z
 
-SUBSETS = 64
+SUBSETS = 48
 """Sets of one size that a pair is tested against at most: those of the strongest neighbours."""
 TESTS = 100_000
 """Tests of one size, roughly: with many pairs to test each has fewer sets."""
