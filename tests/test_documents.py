@@ -1,6 +1,7 @@
-"""What the documents point at is there, and no page is hidden."""
+"""What the documents point at is there, and nothing that there is goes unmentioned."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> 
 def test_every_page_is_in_the_list_of_pages() -> None:
     listed = set(links_of(ROOT / "docs" / "README.md"))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - listed == {"README.md"}
+
+
+def test_every_node_and_every_command_is_listed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    nodes, commands = (
+        project["entry-points"][f"innervate.{group}"] for group in ("nodes", "commands")
+    )
+    listed = (ROOT / "docs" / "nodes.md").read_text("utf-8")
+    assert [name for name in nodes if f"`{name}`" not in listed] == []
+    assert [name for name in commands if f"`innervate {name}`" not in listed] == []
 
 
 def test_every_benchmark_that_a_page_names_is_there() -> None:
