@@ -136,6 +136,8 @@ class Node(Generic[S]):
     accepts: ClassVar[frozenset[str]] = frozenset()
     max_inputs: ClassVar[int | None] = 1
     delivery: ClassVar[str] = ""
+    gathers: ClassVar[bool] = False
+    """Whether its process need not be woken for each packet: what came is taken when it is due."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
