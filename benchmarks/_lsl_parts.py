@@ -95,7 +95,10 @@ class ReturnsSettings(NodeSettings):
 
 
 class Returns(Node[ReturnsSettings]):
-    """Writes a line for each packet after an outage: when, what is missing, what is true."""
+    """Writes a line for each segment: when it came, what is missing, and what is true.
+
+    `clock_samples` is by how many samples the clock of the source went on over what is missing.
+    """
 
     use = "benchmarks._lsl_parts:Returns"
     Settings = ReturnsSettings
@@ -104,18 +107,21 @@ class Returns(Node[ReturnsSettings]):
     def open(self, context: Context) -> None:
         super().open(context)
         self._file = self.settings.file.open("w", encoding="utf-8", buffering=1)
-        self._last = 0
+        self._last = self._end_ns = 0
         self._segment: int | None = None
+        self._period_ns = 1e9 * (next(iter(context.inputs.values())).period_s or 0.0)
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
         number = int(packet.data[0])
         if packet.segment != self._segment:
             line = {
                 "now_ns": time.monotonic_ns(), "gap": packet.gap,
-                "missing": number - self._last - 1,
+                "missing": number - self._last - 1, "segment": packet.segment,
+                "clock_samples": round((packet.source_ns - self._end_ns) / self._period_ns),
             }  # fmt: skip
             self._file.write(json.dumps(line) + "\n")
         self._last, self._segment = number, packet.segment
+        self._end_ns = packet.source_end_ns
         return ()
 
     def close(self) -> None:

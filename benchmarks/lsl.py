@@ -50,8 +50,8 @@ def run(
     over the rounds, ratios ours by bare.
 
     Then a sender that stamps its samples exactly is killed and started again, and `lsl.in` has to
-    find it: how long that takes from when the new sender is there, and whether the gap it tells is
-    what is missing.
+    find it: how long that takes from when the new sender is there, whether the gap it tells is what
+    is missing, whether the clock of the source went on by as much, and whether a segment began.
     """
     load_pylsl()
     console = Console()
@@ -162,6 +162,7 @@ class _Bench:
                 sender.kill()
                 sender.wait()
                 time.sleep(away_s)
+                before = json.loads(_lines(file)[-1])
                 sender, ready_ns = self._counted(base_ns)
                 _until(lambda n=number: len(_lines(file)) == n + 2)
                 line = json.loads(_lines(file)[-1])
@@ -170,6 +171,8 @@ class _Bench:
                         "way": "outage", "away_s": away_s,
                         "back_in_ms": round((line["now_ns"] - ready_ns) / 1e6, 1),
                         "missing": line["missing"], "counted": line["gap"],
+                        "clock_samples": line["clock_samples"],
+                        "segments": line["segment"] - before["segment"],
                     }
                 )  # fmt: skip
         sender.kill()
@@ -289,8 +292,17 @@ def _show(result: dict[str, Any], console: Console) -> None:
         console.print(table)
     if back:
         ms = [row["back_in_ms"] for row in back]
-        right = sum(row["missing"] == row["counted"] for row in back)
+        said = {
+            "back within 1 s": lambda row: row["back_in_ms"] <= 1000,
+            "gap counted to the sample": lambda row: row["counted"] == row["missing"],
+            "clock of the source went on by the gap": lambda row: (
+                row["clock_samples"] == row["missing"]
+            ),
+            "a segment begun": lambda row: row["segments"] == 1,
+        }
         console.print(
             f"{len(back)} outages of {back[0]['away_s']:g} s: back {min(ms):.0f} to"
-            f" {max(ms):.0f} ms after the sender, {right} of {len(back)} gaps counted to the sample"
+            f" {max(ms):.0f} ms after the sender"
         )
+        for what, holds in said.items():
+            console.print(f"  {what}: {sum(map(holds, back))} of {len(back)}")

@@ -161,6 +161,8 @@ class Node(Generic[S]):
     max_inputs: ClassVar[int | None] = 1
     delivery: ClassVar[str] = ""
     can_arm: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False
+    """Whether its process need not be woken for each packet: what came is taken when it is due."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

@@ -14,10 +14,11 @@ from stream.plan import Delivery, Link, NodePlan, Plan
 from stream.runtime.link_messages import fixed_bytes
 from stream.runtime.shared_memory import LARGE_BYTES
 
-# What comes while the page's process is busy for a moment; older packets are dropped and counted. A
-# queue is also kinder to the sender than `latest`, which is woken for room after each packet.
+# What comes between two updates, or while the page's process is busy for a moment; older packets
+# are dropped and counted. A queue is also kinder to the sender than `latest`, which is woken for
+# room after each packet.
 _EVENTS = Delivery("queue", 256)
-_SMALL = Delivery("queue", 32)
+_SMALL = Delivery("queue", 64)
 _LARGE = Delivery("latest")
 
 

@@ -47,9 +47,9 @@ class PageSettings(NodeSettings):
 class Page(Node[PageSettings]):
     """Shows streams, latencies, losses, nodes and log lines on a page in the browser.
 
-    A packet is only gathered here. What came is handed to the server's thread 30 times a second,
-    which encodes it and sends it to the browsers that have drawn what they got before; so neither
-    they nor their number slow the run.
+    What came is gathered 30 times a second and handed to the server's thread, which encodes it and
+    sends it to the browsers that have drawn what they got before; so neither they nor their number
+    slow the run.
     """
 
     use = "page"
@@ -58,6 +58,7 @@ class Page(Node[PageSettings]):
     accepts: ClassVar[frozenset[str]] = frozenset({"*"})
     max_inputs: ClassVar[int | None] = None
     delivery: ClassVar[str] = "latest"
+    gathers: ClassVar[bool] = True
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
         """Check that each stream can be shown, and the page be served.

@@ -58,6 +58,12 @@ def _shorten_turns(libc: ctypes.CDLL) -> None:
         libc.syscall(number, 0, attributes, 0)
 
 
+def stand_back() -> None:
+    """Take no processor from others when waking up: what this process does is in no hurry."""
+    if sys.platform == "linux":
+        _schedule(os.SCHED_BATCH, 0)
+
+
 def claim_real_time() -> str:
     """Put every thread of this process under SCHED_FIFO and keep its memory from being paged out.
 

@@ -32,7 +32,12 @@ from stream.runtime.link_messages import pack
 from stream.runtime.links import Sender
 from stream.runtime.messages import Mark
 from stream.runtime.running import EndToEnd, Output, Running
-from stream.runtime.scheduling import claim_real_time, prepare_process, release_real_time
+from stream.runtime.scheduling import (
+    claim_real_time,
+    prepare_process,
+    release_real_time,
+    stand_back,
+)
 from stream.runtime.shared_memory import LARGE_BYTES
 from stream.runtime.switching import RECENT_NS
 from stream.runtime.wiring import wire
@@ -86,6 +91,9 @@ class Worker:
             self._waiter.add(sender.back)
         for receiver, _ in self._receivers:
             self._waiter.add(receiver.socket)
+        self._gathers = not any(receiver.lossless for receiver, _ in self._receivers) and all(
+            running.node.gathers for running in self._nodes.values()
+        )
 
     # Setting up
 
@@ -139,6 +147,8 @@ class Worker:
             self._real_time = claim_real_time()
             if self._real_time:
                 _log.warning("real-time priority was refused: %s", self._real_time)
+        elif self._gathers:
+            stand_back()
         self._mark.phase(Mark.STREAMING)
         ready = False
         while self._start is None and not self._stopped:
@@ -160,6 +170,11 @@ class Worker:
 
     def _stream(self) -> None:
         assert self._start is not None
+        if self._gathers:
+            self._waiter = Waiter()
+            self._waiter.add(self._control)
+            for sender in self._senders:
+                self._waiter.add(sender.back)
         for running in self._nodes.values():
             if isinstance(running.node, Source):
                 if running.node.wakes is not None:
@@ -261,7 +276,8 @@ class Worker:
                 receiver.done()
                 # The array must be gone before the slots that it lies in are asked for.
                 del packet
-                if not receiver.lossless or time.monotonic_ns() > turn_ns:
+                one_by_one = not (receiver.lossless or self._gathers)
+                if one_by_one or time.monotonic_ns() > turn_ns:
                     more = True
                     break
             if receiver.ended and receiver.link.stream in running.unfinished:

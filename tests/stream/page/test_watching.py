@@ -176,7 +176,7 @@ def test_a_page_is_linked_to_all_that_can_be_shown_and_slows_nobody(runs) -> Non
     plan = add_page(load_pipeline(runs.folder / "p.yaml"))
     page = plan.nodes["page"]
     depths = {link.stream: link.delivery.depth for link in page.inputs}
-    assert depths == {"cells": 256, "cells.true_rates": 32, "cells.latents": 32, "bins": 256}
+    assert depths == {"cells": 256, "cells.true_rates": 64, "cells.latents": 64, "bins": 256}
     assert {link.delivery.policy for link in page.inputs} == {"queue"}
     assert plan.groups["page"] == ("page",)
     assert add_page(plan) is plan

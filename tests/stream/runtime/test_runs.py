@@ -73,6 +73,16 @@ def test_a_source_is_told_whether_anything_else_is_waited_for_in_its_process(
     assert alone == {"lone": True, "first": False, "third": False}
 
 
+def test_a_process_that_only_gathers_is_not_woken_for_each_packet(run: Run) -> None:
+    gatherer = {"use": "toy_nodes:Gatherer", "from": {"stream": "src", "deliver": "queue 1000"}}
+    report = run(src=ticker(count=500, period_ns=MS), view=gatherer)
+    assert report.exit == 0
+    view = report.nodes["view"]
+    assert view["packets_in"] == 500
+    assert view["notes"]["slept"] < 100
+    assert view["notes"]["policy"] == os.SCHED_BATCH
+
+
 def test_a_duration_ends_the_run_with_all_that_was_due_up_to_its_end(
     run: Run, sink_file: Path
 ) -> None:

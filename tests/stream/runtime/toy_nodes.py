@@ -5,6 +5,7 @@ Where they sleep they play nodes that are slow or hang; nothing waits for anythi
 
 import json
 import os
+import resource
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -151,3 +152,25 @@ class Sink(Node[SinkSettings]):
         time.sleep(self.settings.close_s)
         text = {"got": self.got, "ended": self.ended, "wrong": int(self.wrong)}
         self.settings.file.write_text(json.dumps(text))
+
+
+class Gatherer(Node[NodeSettings]):
+    """Notes how often its process went to sleep while packets came."""
+
+    use = "toy.gatherer"
+    accepts = frozenset({"*"})
+    delivery = "latest"
+    gathers = True
+
+    def open(self, context: Context) -> None:
+        super().open(context)
+        self.slept: list[int] = []
+
+    def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
+        self.slept.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw)
+        return ()
+
+    def finish(self) -> Iterable[Packet]:
+        self.context.counters.note("slept", self.slept[-1] - self.slept[0])
+        self.context.counters.note("policy", os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+        return ()
