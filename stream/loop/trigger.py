@@ -218,7 +218,7 @@ class Trigger(Node[TriggerSettings]):
             "source_ns": packet.source_end_ns, "segment": packet.segment,
         })  # fmt: skip
         if self._log.lost:
-            self.context.counters.note("firings_not_logged", self._log.lost)
+            self.context.counters.drop("firing_not_logged", self._log.count_lost())
 
     def _levels(self) -> NDArray[np.uint8]:
         levels = np.zeros(self._n, np.uint8)
