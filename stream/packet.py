@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -21,6 +21,11 @@ _DTYPES = frozenset(
     np.dtype(name).str
     for name in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "?")
 )
+
+
+# Sums and differences of what a stranger may claim have to fit into 64 bits, in files too.
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
+_Ns = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 
 
 class Header(msgspec.Struct, kw_only=True):
@@ -59,15 +64,15 @@ class Header(msgspec.Struct, kw_only=True):
     """
 
     kind: str
-    seq: int
-    t_ns: int
-    source_ns: int
-    source_end_ns: int
+    seq: _Number
+    t_ns: _Ns
+    source_ns: _Ns
+    source_end_ns: _Ns
     dtype: str
     shape: tuple[int, ...]
-    segment: int = 0
-    gap: int = 0
-    sent_ns: int = 0
+    segment: _Number = 0
+    gap: _Number = 0
+    sent_ns: _Ns = 0
     shared: dict[str, Any] | None = None
     meta: dict[str, Any] = {}
     v: int = FORMAT_VERSION
@@ -162,8 +167,8 @@ def decode_header(frame: bytes | memoryview) -> Header:
     Raises
     ------
     WireError
-        It is too large, no msgpack, lacks a key, is of another version, or names a dtype or a
-        shape that no packet has.
+        It is too large, no msgpack, lacks a key, is of another version, or holds a number, a dtype
+        or a shape that no packet has.
     """
     if len(frame) > HEADER_LIMIT_BYTES:
         raise WireError(

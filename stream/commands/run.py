@@ -87,9 +87,8 @@ def deliver(result: Report, path: Path | None) -> None:
     Raises
     ------
     RunError
-        The run failed; it has the exit code of the run.
-    ConfigError
-        The run went well, but the file cannot be written.
+        The run failed; it has the exit code of the run. Or it went well, but the file cannot be
+        written.
     """
     # The terminal may be what ended the run, and a reader such as `head` may have left; rich would
     # end the process for that, with an exit code that is not the run's.
@@ -99,7 +98,7 @@ def deliver(result: Report, path: Path | None) -> None:
     try:
         if path:
             write_report(result, path)
-    except ConfigError as error:
+    except RunError as error:
         if not result.exit:
             raise
         message = f"{message}. And {error}"

@@ -16,12 +16,12 @@ _log = logging.getLogger(__name__)
 class FiringLog:
     """Writes firings as they happen; each line is with the system before the next packet comes.
 
-    A line that cannot be written is counted and logged once; the loop goes on.
+    A line that cannot be written is counted, and the first one is logged; the loop goes on.
 
     Attributes
     ----------
     lost
-        Lines that could not be written.
+        Lines that could not be written, since `count_lost` was last asked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,21 +34,30 @@ class FiringLog:
         """
         self.path = path
         self.lost = 0
+        self._failed = self._torn = False
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, firing: dict[str, Any]) -> None:
         """Write one firing; `time` (UTC, ISO 8601) is added."""
         line = {"time": datetime.now(UTC).isoformat(timespec="microseconds"), **firing}
-        data = msgspec.json.encode(line) + b"\n"
+        # After a part of a line a new one is begun, or both could not be read.
+        data = b"\n" * self._torn + msgspec.json.encode(line) + b"\n"
         try:
             written = os.write(self._fd, data)
+            self._torn = self._torn if not written else written < len(data)
             error = "" if written == len(data) else "the disk took only a part of a line"
         except OSError as failure:
             error = failure.strerror or str(failure)
         if error:
-            if not self.lost:
+            if not self._failed:
                 _log.error("firings can no longer be written to %s: %s", self.path, error)
+            self._failed = True
             self.lost += 1
+
+    def count_lost(self) -> int:
+        """Return how many lines were lost since this was last asked."""
+        lost, self.lost = self.lost, 0
+        return lost
 
     def close(self) -> None:
         """Close the file; one without firings is removed."""

@@ -306,7 +306,7 @@ class SerialSink(Node[SerialSettings]):
 
 _TOLD = {
     "port_away": "the port went away; it is opened again when it is back, until then nothing fires",
-    "port_back": "the port is back, and the box in its safe state",
+    "port_back": "the port is back, and the box was sent its safe state",
     "unanswered": "the box did not answer in time: to the safe state until it does",
     "answers_again": "the box answers again",
     "other_lines": "the box sent a line that is no answer",

@@ -275,7 +275,7 @@ class Trigger(Node[TriggerSettings]):
     def _write(self, line: dict[str, Any]) -> None:
         self._log.write(line)
         if self._log.lost:
-            self.context.counters.note("firings_not_logged", self._log.lost)
+            self.context.counters.drop("firing_not_logged", self._log.count_lost())
 
     def _levels(self) -> NDArray[np.uint8]:
         levels = np.zeros(self._n, np.uint8)

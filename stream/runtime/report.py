@@ -15,7 +15,7 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
-from stream.errors import ConfigError
+from stream.errors import RunError
 from stream.plan import Plan
 
 _PACKAGES = ("innervate", "numpy", "pyzmq", "msgspec", "onnxruntime", "onnxruntime-gpu", "pynwb")
@@ -127,14 +127,14 @@ def write_report(report: Report, path: Path) -> None:
 
     Raises
     ------
-    ConfigError
+    RunError
         The file cannot be written.
     """
     try:
         path.write_bytes(report.to_json())
     except OSError as error:
-        raise ConfigError(
-            f"the report cannot be written to {path}: {error.strerror}; the run itself is over."
+        raise RunError(
+            f"the report cannot be written to {path}: {error.strerror}; the run itself is over.", 1
         ) from None
 
 

@@ -13,7 +13,7 @@ numeric = st.sampled_from(["u1", "i1", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8",
 
 @given(
     hnp.arrays(numeric.map(np.dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0)),
-    st.integers(0, 2**62),
+    st.integers(0, 2**62 - 1),
     st.text(max_size=20),
 )
 def test_a_packet_survives_the_wire_unchanged(data: np.ndarray, t_ns: int, stream: str) -> None:
@@ -54,6 +54,13 @@ def test_a_damaged_header_is_refused_or_still_describes_its_payload(data: st.Dat
         ({"shape": [-1]}, "shape"),
         ({"shape": [2**40, 2**40]}, "limit"),
         ({"shape": [5]}, "payload"),
+        ({"seq": -1}, "seq"),
+        ({"seq": 2**63}, "seq"),
+        ({"gap": -1}, "gap"),
+        ({"gap": 2**62}, "gap"),
+        ({"segment": 2**48}, "segment"),
+        ({"t_ns": 2**63}, "t_ns"),
+        ({"source_ns": -(2**63)}, "source_ns"),
     ],
 )
 def test_a_header_that_lies_is_refused_with_what_is_wrong(change: dict, says: str) -> None:

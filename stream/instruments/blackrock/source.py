@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated
@@ -47,6 +48,15 @@ def _listen(address: str) -> str:
     return address
 
 
+def _ipv4(address: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(address))
+    except ValueError:
+        raise ValueError(
+            f"expected an IPv4 address, such as 192.168.137.128, found {address!r}"
+        ) from None
+
+
 class BlackrockSettings(NodeSettings):
     """Settings of `blackrock`."""
 
@@ -58,10 +68,10 @@ class BlackrockSettings(NodeSettings):
         description="where its packets are sent to: the broadcast address of its network, a"
         " multicast address, or an address of this host",
     )
-    interface: str | None = Field(
+    interface: Annotated[str, AfterValidator(_ipv4)] | None = Field(
         None, description="for a multicast address: the address of this host in that network"
     )
-    device: str | None = Field(
+    device: Annotated[str, AfterValidator(_ipv4)] | None = Field(
         None, description="address of the device; by default the first that is heard"
     )
     sorted: bool = Field(

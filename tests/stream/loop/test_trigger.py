@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from stream.errors import ConfigError
 from stream.loop.conditions import Gate, LeastOf
+from stream.loop.firing_log import FiringLog
 from stream.loop.trigger import Trigger, TriggerSettings, disarms
 from stream.node import Context, StreamSpec
 from stream.packet import Packet
@@ -316,7 +318,21 @@ def test_a_full_disk_is_counted_and_the_loop_goes_on(trigger, rates, tmp_path):
     (tmp_path / "go.firings.jsonl").symlink_to("/dev/full")
     node = trigger({"fast": {"above": "40 Hz"}})
     assert fires(node, rates(50, 0, 0), rates(0, 0, 0), rates(50, 0, 0)) == [1, 0, 1]
-    assert node.context.counters.notes["firings_not_logged"] == 2
+    assert node.context.counters.dropped == {"firing_not_logged": 2}
+
+
+def test_a_line_that_the_disk_took_half_of_spoils_no_other(tmp_path, monkeypatch):
+    log = FiringLog(tmp_path / "log")
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda fd, data: write(fd, data[:20]))
+        log.write({"rule": "half"})
+    log.write({"rule": "whole"})
+    assert log.count_lost() == 1
+    assert log.count_lost() == 0
+    torn, whole = (tmp_path / "log").read_bytes().splitlines()
+    assert len(torn) == 20
+    assert json.loads(whole)["rule"] == "whole"
 
 
 @given(

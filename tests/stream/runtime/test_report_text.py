@@ -2,9 +2,11 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from stream.runtime.report import Report, print_report
+from stream.errors import RunError
+from stream.runtime.report import Report, print_report, write_report
 
 
 def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) -> None:
@@ -30,6 +32,9 @@ def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) 
     assert "…" not in text
     folded = "".join(line.split(" ")[0] for line in text.splitlines())
     assert link in folded
+    with pytest.raises(RunError, match="No space left on device; the run itself is over") as full:
+        write_report(report, Path("/dev/full"))
+    assert full.value.exit_code == 1, "2 would say that nothing was started"
 
 
 def test_each_process_reports_memory_of_its_own(run: Callable[..., Report]) -> None:

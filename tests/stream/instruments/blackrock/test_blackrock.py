@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from stream.errors import ConfigError
 from stream.instruments.blackrock.packets import split
@@ -128,6 +129,14 @@ def test_a_second_device_is_refused(listen, nsp) -> None:
     got.seconds(0.1)
     nsp(every(0.002, 4), got, source="127.0.0.2")
     got.dropped("other_device", 10)
+
+
+@pytest.mark.parametrize("key", ["device", "interface"])
+def test_a_name_where_an_address_is_needed_is_refused_for_it_would_fit_no_packet(
+    key, listen
+) -> None:
+    with pytest.raises(ValidationError, match=r"expected an IPv4 address.*found 'nsp'"):
+        listen(**{key: "nsp"})
 
 
 def test_packets_sent_to_a_group_are_heard(listen, nsp) -> None:
