@@ -28,6 +28,7 @@ from models.spikes.dataset import SpikeData
 from models.spikes.gru import GRU
 from models.spikes.recipe import Recipe, untrained
 from models.spikes.training import fit
+from stream.errors import ConfigError
 from stream.stability.drives import cut_sequences
 
 Array = NDArray[np.float64]
@@ -167,7 +168,7 @@ def finish_promising(
     features
         (settings, m) known of each.
     early_loss
-        (settings,) validation losses.
+        (settings,) validation losses; a setting whose loss is not finite diverged, and is left.
     finish
         Trains a setting to its end and returns its loss.
 
@@ -175,15 +176,26 @@ def finish_promising(
     ------
     int
         Each setting that was finished.
+
+    Raises
+    ------
+    ConfigError
+        All settings diverged.
     """
-    n = len(features)
+    able = [int(i) for i in np.argsort(early_loss) if np.isfinite(early_loss[i])]
+    n = len(able)
+    if not n:
+        raise ConfigError(
+            f"none of {len(features)} settings learned anything: every validation loss became"
+            " infinite or NaN; try lower learning rates, or look for odd values in the recording."
+        )
     ranks = np.unique(np.linspace(0, n - 1, min(_FIRST, n)).astype(int))
     losses: dict[int, float] = {}
-    for i in np.argsort(early_loss)[ranks]:
-        losses[int(i)] = finish(int(i))
-        yield int(i)
+    for i in [able[rank] for rank in ranks]:
+        losses[i] = finish(i)
+        yield i
     while len(losses) < n:
-        known, left = list(losses), [i for i in range(n) if i not in losses]
+        known, left = list(losses), [i for i in able if i not in losses]
         model: Any = gaussian_process()
         with warnings.catch_warnings():
             # With few settings a length may run to its bound, which does no harm.

@@ -13,7 +13,7 @@ from stream.music.finder.plane import Doubles, Floats, Plane
 
 # Of the blacks that were seen when it was found: so many must be there, or it is covered or gone.
 _THERE = 0.4
-# The blacks repeat: after a push, more than half of them fit one key aside, most an octave aside.
+# The blacks repeat: after a push, more than half of them fit a key aside, and most an octave aside.
 # Where fewer than this share are seen, the places aside are tried; so many more seen there tell.
 _SURE = 0.9
 _ASIDE = (1, 2, 3, 4, 5, 6, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class MidiFile:
         self._tick = 0
         self._unsaved = bytearray(_TEMPO)
         self._end = _TRACK_AT
+        # Bytes after `_end` that end the track for now.
+        self._tail = 0
         header = struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, _TICKS_PER_BEAT, b"MTrk", 0)
         try:
             self._file = path.open("xb", buffering=0)
@@ -76,7 +79,7 @@ class MidiFile:
         self._write(source_ns, messages)
 
     def save(self) -> None:
-        """Put what is there on disk as a whole file.
+        """Put what is there on disk as a whole file, in which every note ends.
 
         Raises
         ------
@@ -85,16 +88,28 @@ class MidiFile:
         """
         if not self._unsaved:
             return
-        data = bytes(self._unsaved) + _END
+        tail = self._released() + _END
+        data = bytes(self._unsaved) + tail
         try:
             # What ends the track is overwritten last: where the disk is full, it still stands.
-            self._put(self._end + len(_END), data[len(_END) :])
-            self._put(self._end, data[: len(_END)])
+            self._put(self._end + self._tail, data[self._tail :])
+            self._put(self._end, data[: self._tail])
             self._put(_LENGTH_AT, struct.pack(">I", self._end - _TRACK_AT + len(data)))
+            self._file.truncate(self._end + len(data))
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be written any further ({error}).") from None
         self._end += len(self._unsaved)
+        self._tail = len(tail)
         self._unsaved.clear()
+
+    def _released(self) -> bytes:
+        """Return what would end all notes with the last packet; they go on if more comes."""
+        tick = max(self._tick_of(self._last_ns), self._tick)
+        found, before = bytearray(), self._tick
+        for message in copy.deepcopy(self._held).release():
+            found += _variable(tick - before) + to_bytes(message)
+            before = tick
+        return bytes(found)
 
     def close(self) -> None:
         """Release what is still held, at the time of the last packet, and finish the file.
@@ -115,8 +130,11 @@ class MidiFile:
         while data:
             data = data[self._file.write(data) :]
 
+    def _tick_of(self, source_ns: int) -> int:
+        return (source_ns - self._origin_ns) * _TICKS_PER_BEAT // _BEAT_NS
+
     def _write(self, source_ns: int, messages: list[Message]) -> None:
-        tick = (source_ns - self._origin_ns) * _TICKS_PER_BEAT // _BEAT_NS
+        tick = self._tick_of(source_ns)
         for message in messages:
             self._held.take(message)
             self.notes += message[0] & 0xF0 == 0x90 and message[2] > 0

@@ -93,6 +93,15 @@ def test_a_sweep_of_few_settings_finishes_all_that_it_must() -> None:
     assert sorted(finish_promising(early[:, None], early, lambda i: early[i])) == [0, 1, 2]
 
 
+def test_a_sweep_leaves_settings_that_diverged() -> None:
+    early = np.array([1.0, np.inf, 1.1, 1.2, np.nan, 1.3, 1.4, 1.5])
+    done = list(finish_promising(early[:, None], early, lambda i: 0.5 * early[i]))
+    assert 0 in done
+    assert not {1, 4} & set(done)
+    with pytest.raises(ConfigError, match="none of 2 settings learned anything"):
+        list(finish_promising(early[[1, 4], None], early[[1, 4]], lambda i: 0.0))
+
+
 def test_the_command_writes_the_table_and_the_best_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,30 @@ def test_notes_come_back_with_their_times_and_velocities(tmp_path_factory, steps
         assert near.end == pytest.approx(end_s, abs=1.01 * TICK_S)
 
 
+def test_a_midi_file_that_is_never_closed_ends_every_note(tmp_path):
+    path = tmp_path / "out.mid"
+    file = MidiFile(path, 10.0)
+    file.play(0, [(0x90, 60, 80), (0xB0, 64, 127)])
+    file.play(10**9, [(0x90, 64, 80)])
+    file.save()
+    assert _held_at_end(path) == set()
+    assert mido.MidiFile(path).length == pytest.approx(1.0)
+    file.play(2 * 10**9, [(0x80, 60, 0), (0x80, 64, 0), (0xB0, 64, 0)])
+    file.save()
+    assert _held_at_end(path) == set()
+    assert mido.MidiFile(path).length == pytest.approx(2.0)
+    messages = [m for m in mido.MidiFile(path).tracks[0] if m.type == "note_off"]
+    assert len(messages) == 2
+
+
+def _held_at_end(path):
+    down = set()
+    for message in mido.MidiFile(path).tracks[0]:
+        if message.type in ("note_on", "note_off"):
+            (down.add if message.type == "note_on" else down.discard)(message.note)
+    return down
+
+
 def test_programs_and_pedals_come_back(tmp_path):
     file = MidiFile(tmp_path / "out.mid", 10.0)
     file.play(0, [program(40), control(SUSTAIN, 127), note_on(60, 100)])
