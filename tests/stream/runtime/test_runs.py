@@ -1,6 +1,7 @@
 """Packets get through a run, and whatever a node does ends it in order."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
