@@ -42,12 +42,14 @@ def evaluate(
     folder of a training gives a row for each look-ahead, each with the same threshold.
     """
     console = Console()
+    # Before the clips, which take long to render.
+    variants = _variants(model)
     paths = held_out_clips(
         rendered, looks, clips, workers,
         lambda jobs: track(jobs, "rendering", console=console, transient=True),
     )  # fmt: skip
     rows = []
-    for late, run, begin in _variants(model):
+    for late, run, begin in variants:
         scores = tally((load_clip(path) for path in paths), run, begin, late)
         rows.append({"model": model.name, "looks": looks, "look_ahead": late, "begin": begin,
                      **_row(scores)})  # fmt: skip
