@@ -227,7 +227,7 @@ class _Bench:
 
     def _run(self, name: str, nodes: dict[str, Any]) -> Any:
         path = self._pipeline(name, nodes)
-        return self._part("run", str(path), str(self._run_dir()), stop=signal.SIGINT)
+        return self._part("run", str(path), str(self._run_dir()), stop=signal.SIGTERM)
 
     def _start(self, *arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen([*_PARTS, *arguments], stdout=subprocess.PIPE, text=True)

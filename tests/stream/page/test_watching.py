@@ -203,7 +203,7 @@ def test_samples_that_nobody_else_takes_are_left_alone(tmp_path) -> None:
     for text, streams in (
         ("", {"probe": 256}),
         ("  spikes: {use: spikes.detect, from: probe.samples}\n",
-         {"probe": 256, "probe.samples": 32, "spikes": 256}),
+         {"probe": 256, "probe.samples": 64, "spikes": 256}),
     ):  # fmt: skip
         path.write_text(intan + text)
         links = add_page(load_pipeline(path)).nodes["page"].inputs
