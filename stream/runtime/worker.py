@@ -51,7 +51,7 @@ _COLLECT_NS = 1_000_000_000
 _COLLECT_LATEST_NS = 10_000_000_000
 _TURN_NS = 1_000_000
 # How long before a packet is due its way is woken. The waking takes some 350 us.
-_KNOCK_NS = 600_000
+_KNOCK_NS = 1_000_000
 _NEVER_NS = 2**63 - 1
 
 _log = logging.getLogger(__name__)
