@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from benchmarks._connectome_goals import judged
 from benchmarks._connectome_live import cost, graph_ms, live, stationary_spikes
 from benchmarks._connectome_real import brains, rivers
 from benchmarks._one_core import bind_to_one_core
+from benchmarks._results import JsonFile, Row, write_result
 from models.connectome.independence import poisson_granger
 from models.connectome.interventions import intervene
 from models.connectome.scores import auroc, score
@@ -35,16 +35,14 @@ from stream.connectome.skeleton import squared_partial
 from stream.connectome.sliding import Sliding
 from stream.connectome.statistics import Statistics, correlations
 from stream.errors import ConfigError
-from stream.runtime.report import machine
 
 ROOT = Path(__file__).parents[1]
 GRAPHS = ROOT.parent / "shared" / "data" / "graphs"
 THRESHOLD = 10.0
-Row = dict[str, Any]
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     quick: Annotated[bool, typer.Option(help="Fewer seeds and seconds: does it work?")] = False,
     only: Annotated[str | None, typer.Option(help="One part of it.")] = None,
     realtime: Annotated[
@@ -88,14 +86,8 @@ def run(
             found = [{"part": part, **judged(part, row)} for row in parts[part]()]
         _show(part, found, console)
         rows += found
-    result = {
-        "name": "connectome",
-        "conditions": {"cores": 1, "threads": 1, "quick": quick, "realtime": realtime, **machine()},
-        "rows": rows,
-    }
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    conditions = {"cores": 1, "threads": 1, "quick": quick, "realtime": realtime}
+    return write_result("connectome", conditions, rows, json_path)
 
 
 def _paper(seeds: int) -> Iterator[Row]:

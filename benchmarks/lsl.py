@@ -22,10 +22,11 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._results import JsonFile, write_result
 from stream.errors import InnervateError
 from stream.instruments.lsl.liblsl import load_pylsl
 from stream.pipeline import load_pipeline
-from stream.runtime.report import Report, machine
+from stream.runtime.report import Report
 from stream.runtime.supervisor import run_plan
 
 _PARTS = [sys.executable, "-m", "benchmarks._lsl_parts"]
@@ -35,7 +36,7 @@ _PATIENCE_S = 60.0
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     rounds: Annotated[int, typer.Option(min=0, help="Rounds of each, taken in turn.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of a round.")] = 10.0,
     outages: Annotated[int, typer.Option(min=0, help="How often the sender is killed.")] = 20,
@@ -73,18 +74,12 @@ def run(
             if outages:
                 status.update(f"{outages} outages of {away:g} s")
                 rows += bench.unplug(outages, away)
-    result = {
-        "name": "lsl",
-        "conditions": {
-            "channels": CHANNELS, "rate_hz": RATE_HZ, "rounds": rounds, "seconds": seconds,
-            "pylsl": "pull_chunk into numpy, one sample a push", "load": os.getloadavg()[0],
-            **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "channels": CHANNELS, "rate_hz": RATE_HZ, "rounds": rounds, "seconds": seconds,
+        "pylsl": "pull_chunk into numpy, one sample a push", "load": os.getloadavg()[0],
     }  # fmt: skip
+    result = write_result("lsl", conditions, rows, json_path)
     _show(result, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
     return result
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from benchmarks._early_quality import prediction, sweep
+from benchmarks._results import JsonFile, Row, write_result
 from exporters.gru import gru_step
 from exporters.onnx_graph import StepGraph
 from exporters.recurrent import lstm_step
@@ -48,8 +47,6 @@ ZOO = Path(__file__).parents[1] / "models" / "zoo"
 DOUBLE = torch.float64
 PARTS = ("answers", "cost", "prediction", "sweep", "gate")
 
-Row = dict[str, Any]
-
 
 def run(
     spectra: Annotated[
@@ -60,7 +57,7 @@ def run(
     ] = None,
     only: Annotated[str | None, typer.Option(help=f"One part: {', '.join(PARTS)}.")] = None,
     short: Annotated[bool, typer.Option("--short", help="A tenth of the work.")] = False,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
 ) -> dict[str, Any]:
     """Measure exponents of known systems, of exported steps, and what they say of quality.
 
@@ -81,19 +78,12 @@ def run(
     for name in PARTS if only is None else (only,):
         with console.status(name):
             rows += [{"part": name, **row} for row in parts[name]()]
-    result = {
-        "name": "lyapunov",
-        "conditions": {
-            "threads": 1, "short": short, "torch": str(torch.__version__),
-            "onnxruntime": ort.__version__, "machine": platform.processor() or platform.machine(),
-            "spectra": spectra.name if spectra else None,
-        },
-        "rows": rows,
-    }  # fmt: skip
     _show(rows, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
-    return result
+    conditions = {
+        "threads": 1, "short": short, "torch": str(torch.__version__),
+        "onnxruntime": ort.__version__, "spectra": spectra.name if spectra else None,
+    }  # fmt: skip
+    return write_result("lyapunov", conditions, rows, json_path)
 
 
 def _normal(*shape: int, seed: int = 0) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -24,11 +23,12 @@ from rich.table import Table
 
 from benchmarks._latencies import FILE
 from benchmarks._paired import paired_change
+from benchmarks._results import JsonFile, write_result
 from stream.errors import ConfigError, InnervateError
 from stream.page.adding import add_page, settle_pages
 from stream.pipeline import load_pipeline
 from stream.plan import Plan
-from stream.runtime.report import Report, machine
+from stream.runtime.report import Report
 from stream.runtime.supervisor import run_plan
 
 MODEL = Path(__file__).parents[1] / "models" / "zoo" / "lorenz-stndt.onnx"
@@ -96,7 +96,7 @@ class Ages:
 
 
 def run(
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    json_path: JsonFile = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of a turn.")] = 4,
     rounds: Annotated[int, typer.Option(min=2, help="How often all conditions come.")] = 12,
     pairs: Annotated[
@@ -142,18 +142,13 @@ def run(
     none = "no page"
     rows.append(without.row(none) | {"against": ""})
     rows.append(with_page.row("a page") | _compared(with_page.each(0.99), without.each(0.99), none))
-    result = {
-        "name": "page",
-        "conditions": {
-            "seconds": seconds, "rounds": rounds, "pairs": pairs, "units": 96, "bin_ms": 5,
-            "chunk_ms": 1, "realtime": report.processes["decode"].get("realtime", "not asked for"),
-            "throttle": "400 ms, 50 kB/s", "load": os.getloadavg()[0], **machine(),
-        },
-        "rows": rows,
+    conditions = {
+        "seconds": seconds, "rounds": rounds, "pairs": pairs, "units": 96, "bin_ms": 5,
+        "chunk_ms": 1, "realtime": report.processes["decode"].get("realtime", "not asked for"),
+        "throttle": "400 ms, 50 kB/s", "load": os.getloadavg()[0],
     }  # fmt: skip
+    result = write_result("page", conditions, rows, json_path)
     _show(result, console)
-    if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1))
     return result
 
 

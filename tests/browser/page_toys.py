@@ -15,7 +15,18 @@ _ACTIONS = ("wave", "kick", "bend", "sit down", "stand up", "drop")
 _SIZE = (90, 160)
 
 
-class Everything(Source[NodeSettings]):
+class Every50Ms(Source[NodeSettings]):
+    """A source that is due every 50 ms."""
+
+    def start(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._number = 0
+
+    def due_ns(self) -> int | None:
+        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
+
+
+class Everything(Every50Ms):
     """Emits one packet of each kind every 50 ms, all of them moving."""
 
     use = "page_toys:Everything"
@@ -41,12 +52,8 @@ class Everything(Source[NodeSettings]):
         }
 
     def start(self, start_ns: int) -> None:
-        self._start_ns = start_ns
-        self._number = 0
+        super().start(start_ns)
         self._random = np.random.default_rng(0)
-
-    def due_ns(self) -> int | None:
-        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
 
     def tick(self) -> Iterable[Packet]:
         at_ns = self._number * int(_PERIOD_S * 1e9)
@@ -97,7 +104,7 @@ for _first, _x in ((12, 0.12), (16, -0.12)):
     _POSE[_first : _first + 4] = [[_x, y, 2] for y in (0, -0.45, -0.85, -0.9)]
 
 
-class Raw(Source[NodeSettings]):
+class Raw(Every50Ms):
     """Emits twelve channels at 1 kHz, each with a saw tooth of its own height."""
 
     use = "page_toys:Raw"
@@ -107,13 +114,6 @@ class Raw(Source[NodeSettings]):
         meta = {"rate_hz": 1000}
         return {"": StreamSpec("samples", (None, 12), "float32", names, "uV", _PERIOD_S, meta)}
 
-    def start(self, start_ns: int) -> None:
-        self._start_ns = start_ns
-        self._number = 0
-
-    def due_ns(self) -> int | None:
-        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
-
     def tick(self) -> Iterable[Packet]:
         at_ns = self._number * int(_PERIOD_S * 1e9)
         self._number += 1
@@ -122,20 +122,13 @@ class Raw(Source[NodeSettings]):
         yield Packet("samples", data, time.monotonic_ns(), at_ns, at_ns + int(_PERIOD_S * 1e9))
 
 
-class Pulse(Source[NodeSettings]):
+class Pulse(Every50Ms):
     """Emits rates that rise above 50 Hz twice a second."""
 
     use = "page_toys:Pulse"
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
         return {"": StreamSpec("rates", (1,), "float32", ("cell",), "Hz", _PERIOD_S)}
-
-    def start(self, start_ns: int) -> None:
-        self._start_ns = start_ns
-        self._number = 0
-
-    def due_ns(self) -> int | None:
-        return self._start_ns + self._number * int(_PERIOD_S * 1e9)
 
     def tick(self) -> Iterable[Packet]:
         at_ns = self._number * int(_PERIOD_S * 1e9)
