@@ -19,7 +19,7 @@ from stream.page.panels.kinds import KINDS, panel_class
 from stream.page.panels.panel import HISTORY, Panel
 from stream.page.panels.traces import Traces
 from stream.page.server import UPDATES_HZ, Arm, PageServer, Wish, check_server, new_token
-from stream.runtime.run_folders import read_switch
+from stream.runtime.run_folders import read_announcement
 from stream.runtime.switching import Switch
 
 _log = logging.getLogger(__name__)
@@ -166,11 +166,11 @@ class Page(Node[PageSettings]):
 
     def _switch(self, wish: Arm) -> None:
         if self._asking is None:
-            found = read_switch(self.context.run_dir)
+            found = read_announcement(self.context.run_dir)
             if found is None:
                 _log.error("nothing can be armed or disarmed from here: the run does not say how")
                 return
-            self._asking = Switch(found, f"the page '{self.context.name}'")
+            self._asking = Switch(found.switch, f"the page '{self.context.name}'")
         if not self._asking.ask(wish.node, wish.armed, wish.seen_ns):
             _log.error("'%s' could not be switched: the run takes no more wishes", wish.node)
 

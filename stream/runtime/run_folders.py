@@ -146,15 +146,6 @@ def read_announcement(folder: Path) -> Announcement | None:
         return None
 
 
-def read_switch(folder: Path) -> Way | None:
-    """Return how to arm nodes of the run that goes on in a folder, for a process of that run."""
-    try:
-        found = msgspec.json.decode((folder / _ANNOUNCEMENT).read_bytes(), type=Announcement)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return found.switch
-
-
 def _runs() -> Path:
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "innervate" / "runs"
