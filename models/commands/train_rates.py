@@ -67,9 +67,9 @@ def train(
     }  # fmt: skip
     network = {name: value for name, value in network.items() if value is not None}
     _check(system, network)
-    make_folder("--out", out)
     torch.set_num_threads(threads)
     recording = load_recording(data)
+    make_folder("--out", out)
     training: dict[str, Any] = {"seed": seed}
     if updates is not None:
         training["updates"] = updates

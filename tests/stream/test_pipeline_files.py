@@ -102,11 +102,8 @@ def test_links_get_the_delivery_they_ask_for_or_the_default_of_their_kind(load) 
 
 
 def test_a_pipeline_without_a_name_is_called_like_its_file(load) -> None:
-    assert [load(TICK + name).name for name in ("", "name: ''", "name: A/ä 1")] == [
-        "p",
-        "p",
-        "A/ä 1",
-    ]
+    for line, name in (("", "p"), ("name: ''", "p"), ("name: A/ä 1", "A/ä 1")):
+        assert load(TICK + line).name == name
 
 
 def test_a_node_without_a_group_has_one_of_its_own_name(load) -> None:
