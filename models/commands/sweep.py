@@ -39,7 +39,10 @@ def sweep(
     hidden: Annotated[str, typer.Option(help="Widths to try.")] = "32,64,128",
     learning_rate: Annotated[str, typer.Option(help="Rates to try.")] = "0.0005,0.0015,0.005",
     dropout: Annotated[str, typer.Option(help="Rates to try.")] = "0,0.2,0.4",
-    updates: Annotated[int | None, typer.Option(min=1, help="Most optimiser steps.")] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Most optimiser steps, by default {SETTINGS['gru'].updates}."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all weights.")] = 0,
 ) -> None:
     """Train every combination of settings a little, and only what is promising to its end.

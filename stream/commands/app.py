@@ -153,7 +153,10 @@ def _run(app: typer.Typer) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Say which version this is."
+        ),
     ] = False,
 ) -> None:
     pass
