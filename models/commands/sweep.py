@@ -17,7 +17,7 @@ from models.commands.options import bin_width_s
 from models.lyapunov.sweep import Sweep, Trial, finish_promising, grid, recipe_of, time_of_all
 from models.spikes.dataset import prepare
 from models.spikes.recipe import SETTINGS, Recipe, held_out_units, input_columns, train_system
-from stream.commands.output import make_folder, write_json
+from stream.commands.output import check_folder, make_folder, write_json
 from stream.errors import ConfigError, RunError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
@@ -57,6 +57,7 @@ def sweep(
         _numbers("--learning-rate", learning_rate, float),
         _numbers("--dropout", dropout, float),
     )
+    check_folder("--out", out)
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out: {out} is not empty; name a new folder.")
     torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from models.spikes.recipe import SETTINGS, SYSTEMS, Recipe, held_out_units, trai
 from models.spikes.trained import Card
 from models.spikes.training import Progress
 from models.stndt.streaming import StreamingConfig
-from stream.commands.output import make_folder
+from stream.commands.output import check_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
@@ -87,9 +87,9 @@ def train(
     }  # fmt: skip
     network = {name: value for name, value in network.items() if value is not None}
     _check(system, network)
+    check_folder("--out", out)
     torch.set_num_threads(threads)
     recording = load_recording(data)
-    make_folder("--out", out)
     training: dict[str, Any] = {"seed": seed}
     if updates is not None:
         training["updates"] = updates

@@ -147,6 +147,16 @@ def test_a_run_that_fails_says_why_like_any_other_error(tmp_path: Path) -> None:
     assert "logs in" in done.stdout
 
 
+@pytest.mark.parametrize("system", ["kalman", "gru"])
+def test_a_training_without_its_recording_leaves_no_folder(
+    innervate_here: Call, tmp_path: Path, system: str
+) -> None:
+    out = tmp_path / "trained"
+    said = innervate_here("train", system, "--data", tmp_path / "none.nwb", "--out", out)
+    said.refuses("none.nwb is not there")
+    assert not out.exists()
+
+
 @pytest.fixture
 def plug_in(tmp_path: Path) -> Path:
     """A folder of installed packages with one that adds nodes and commands, all but one broken."""
