@@ -106,7 +106,8 @@ def _packages() -> Iterator[Finding]:
         if missing:
             yield Finding(
                 f"extra '{extra}'", "note", f"missing: {', '.join(missing)}",
-                f"if you need it: pip install 'innervate[{extra}]'",
+                f"if you need it: pip install 'innervate[{extra}]'"
+                f" (in a checkout: -e '.[{extra}]')",
             )  # fmt: skip
         else:
             yield Finding(f"extra '{extra}'", "ok", found)
