@@ -29,7 +29,7 @@ from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
 
 _SURE_ONSET, _NO_ONSET = 0.7, 0.1
 _SURE_FRAME, _NO_FRAME = 0.8, 0.1
-_FEWEST_NOTES = 20
+_FEWEST_NOTES = 6
 _LEAD = 10
 """Frames of a crop until the memory of its keys is warm."""
 
@@ -39,7 +39,10 @@ _GAIN, _BESIDE = 0.1, 0.08
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Updates, each on `batch` stretches of as many `frames` of the same `whites`."""
+    """Updates of the trial, and then of the network itself.
+
+    Each is on `batch` stretches of as many `frames` of the same `whites`.
+    """
 
     updates: int = 150
     batch: int = 4
@@ -73,12 +76,26 @@ def calibrate(
     """
     s = settings
     labels, sure = taught(network, along, times_s)
-    if len(sure) < _FEWEST_NOTES or len(along) <= s.frames:
+    tried = len(along) * 2 // 3
+    early = sum(note.onset_s < times_s[tried] for note in sure)
+    if early < _FEWEST_NOTES or len(sure) - early < _FEWEST_NOTES or tried <= s.frames:
         raise ConfigError(
-            f"the network is sure of {len(sure)} notes in {len(along)} frames of the video,"
-            f" {_FEWEST_NOTES} in more than {s.frames} are needed to learn from: let it show a"
-            " minute of playing all over the keyboard, well lit."
+            f"the network is sure of {early} notes in the first {tried} frames of the video and of"
+            f" {len(sure) - early} in the others, {_FEWEST_NOTES} are needed in both, and more than"
+            f" {s.frames} frames: let it show a minute of playing all over the keyboard, well lit."
         )
+    begun = Labels(*(getattr(labels, name)[:tried] for name in OUTPUTS))
+    trial = _fit(network, along[:tried], begun, s, on_progress)
+    begin = _agreeing(trial, along, times_s, sure, tried)
+    used = _fit(network, along, labels, s, lambda n, loss: on_progress(s.updates + n, loss))
+    return used, begin
+
+
+def _fit(
+    network: PianoNetwork, along: Tensor, labels: Labels, s: CalibrationSettings,
+    on_progress: Callable[[int, float], None],
+) -> PianoNetwork:  # fmt: skip
+    """Return a network that has learned what is sure."""
     rng = np.random.default_rng(s.seed)
     torch.manual_seed(s.seed)
     student, average = copy.deepcopy(network).train(), copy.deepcopy(network)
@@ -100,8 +117,7 @@ def calibrate(
         schedule.step()
         follow_average(average, student, min(s.averaged, (1 + update) / (10 + update)))
         on_progress(update, float(loss.detach()))
-    average.eval()
-    return average, _agreeing(average, along, times_s, sure)
+    return average.eval()
 
 
 def taught(
@@ -132,13 +148,17 @@ def opinion(network: PianoNetwork, along: Tensor, number: int = 0) -> NDArray[np
 
 
 def _agreeing(
-    network: PianoNetwork, along: Tensor, times_s: NDArray[np.float64], sure: tuple[Note, ...]
-) -> float:
-    """Return the probability from which the notes found at once agree best with those notes."""
+    network: PianoNetwork, along: Tensor, times_s: NDArray[np.float64], sure: tuple[Note, ...],
+    tried: int,
+) -> float:  # fmt: skip
+    """Return the probability from which notes found at once agree best, from a frame on."""
     found, truth = opinion(network, along), Truth(sure)
-    best: float = max(
-        THRESHOLDS, key=lambda begin: match(notes_of(found, times_s, begin), truth).score.f1
-    )
+    span_s = (float(times_s[tried]), float("inf"))
+
+    def agreement(begin: float) -> float:
+        return match(notes_of(found, times_s, begin), truth, span_s=span_s).score.f1
+
+    best: float = max(THRESHOLDS, key=agreement)
     return best
 
 
@@ -154,7 +174,8 @@ def _draw(
     left = int(np.clip(middle - rng.uniform(1, s.whites - 1), 0, WHITES - s.whites))
     keys = keys_within(left, s.whites)
     inner = keys_within(left + (left > 0), s.whites - (left > 0) - (left + s.whites < WHITES))
-    here = at[np.isin(key, inner)]
+    struck = np.isin(key, inner)
+    here = at[struck] if struck.any() else at
     begins = rng.choice(here, s.batch) - rng.integers(_LEAD + 1, s.frames - 5, s.batch)
     parts = [slice(b, b + s.frames) for b in np.clip(begins, 0, len(along) - s.frames)]
     columns = slice(left * PER_WHITE, (left + s.whites) * PER_WHITE)

@@ -199,7 +199,7 @@ def calibrate_piano(
     strips, times_s = read_video(video)
     network, threshold = calibrate(
         before.network, along(before.network, strips), times_s, settings,
-        lambda update, loss: on_progress("calibrating", update, settings.updates, loss),
+        lambda update, loss: on_progress("calibrating", update, 2 * settings.updates, loss),
     )  # fmt: skip
     training = {**asdict(settings), **about, "took_s": round(time.monotonic() - began, 1)}
     card = msgspec.structs.replace(before.card, training=training, scores={}, threshold=threshold)
