@@ -120,9 +120,7 @@ def table(measured: Sequence[Measured]) -> list[Row]:
     for board in measured:
         both = np.array([board.before[board.begin[0]], board.after[board.begin[1]]])
         total = total + both
-        rows.append(
-            _row(board.name, both, board.begin) | {"cpu_s": round(board.cpu_s, 1)}
-        )  # fmt: skip
+        rows.append(_row(board.name, both, board.begin) | {"cpu_s": round(board.cpu_s, 1)})
     rows.append(_row("all", total, None))
     best = []
     for side in ("before", "after"):
