@@ -1,139 +1,192 @@
 """Getting used to a keyboard, a camera and hands from a video of them, without any labels.
 
-A network that answers late is surer than one that answers at once. What it is sure of in the video
-is what the one that answers at once then learns, with renderings in between so that it forgets
-nothing: self-training, with the network's own look-ahead as the teacher.
+A network that answers late is surer than one that answers at once. What the former is sure of in
+the video is what all of them then learn, and the probability from which a note is believed becomes
+the one with which the network at once agrees best with the late one. Only what reads a key from the
+features along the strip learns, and what remembers it: the features need to be computed only once,
+and nothing of what they tell of keys in general can be forgotten.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
 
-from models.audeo.crops import Crop, Labels, Light, Random, batches_of, draw_crop
-from models.audeo.dataset import Stored
-from models.audeo.evaluation import notes_of
-from models.audeo.network import LOOK_AHEADS, SEEN_LONG, PianoNetwork, run_through
-from models.audeo.training import TrainingSettings, batch_loss, follow_average
+from models.audeo.crops import Labels, Random
+from models.audeo.evaluation import THRESHOLDS, notes_of
+from models.audeo.network import LOOK_AHEADS, OUTPUTS, PER_WHITE, PianoNetwork, keys_within
+from models.audeo.notes import Note, Truth
+from models.audeo.scores import match
+from models.audeo.training import Targets, TrainingSettings, follow_average, loss_of
 from stream.errors import ConfigError
-from stream.music.keyboard import KEYS, LOWEST_PITCH
+from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
 
 _SURE_ONSET, _NO_ONSET = 0.7, 0.1
 _SURE_FRAME, _NO_FRAME = 0.8, 0.1
-_FEWEST_NOTES = 20
+_FEWEST_NOTES = 6
+_LEAD = 10
+"""Frames of a crop until the memory of its keys is warm."""
+
+_GAIN, _BESIDE = 0.1, 0.08
+"""By how much features are made larger or smaller, and by how many whites looked at beside."""
 
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Updates, each on one crop of the video and `rendered` crops of clips."""
+    """Updates of the trial, and then of the network itself.
 
-    updates: int = 80
-    rendered: int = 3
-    frames: int = 36
-    rate: float = 3e-4
-    momentum: float = 0.02
-    averaged: float = 0.95
+    Each is on `batch` stretches of as many `frames` of the same `whites`.
+    """
+
+    updates: int = 150
+    batch: int = 4
+    frames: int = 60
+    whites: int = 18
+    rate: float = 1e-3
+    averaged: float = 0.97
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video: strips (T, 56, 624, 4) of all keys, at `times_s` (T,)."""
-
-    strips: NDArray[np.uint8]
-    times_s: NDArray[np.float64]
 
 
 def calibrate(
     network: PianoNetwork,
-    video: Video,
-    clips: Sequence[Stored],
+    along: Tensor,
+    times_s: NDArray[np.float64],
     settings: CalibrationSettings,
     on_progress: Callable[[int, float], None] = lambda update, loss: None,
-) -> PianoNetwork:
-    """Return the network as it is once it has got used to a video.
+) -> tuple[PianoNetwork, float]:
+    """Return the network once it has got used to a video, and from which probability to believe it.
+
+    Parameters
+    ----------
+    along
+        Features along the strip of the video (T, F, 156), as `network.along` has them.
+    times_s
+        Of its frames (T,).
 
     Raises
     ------
     ConfigError
-        The network is sure of too few notes in it.
+        The network is sure of too few notes in it, or it is too short.
     """
     s = settings
-    rng = np.random.default_rng(s.seed)
-    labels, count = taught(network, video)
-    if count < _FEWEST_NOTES:
+    labels, sure = taught(network, along, times_s)
+    tried = len(along) * 2 // 3
+    early = sum(note.onset_s < times_s[tried] for note in sure)
+    if early < _FEWEST_NOTES or len(sure) - early < _FEWEST_NOTES or tried <= s.frames:
         raise ConfigError(
-            f"the network is sure of {count} notes in the video, {_FEWEST_NOTES} are needed to"
-            " learn from: let it show a minute of playing all over the keyboard, well lit."
+            f"the network is sure of {early} notes in the first {tried} frames of the video and of"
+            f" {len(sure) - early} in the others, {_FEWEST_NOTES} are needed in both, and more than"
+            f" {s.frames} frames: let it show a minute of playing all over the keyboard, well lit."
         )
-    student, average = copy.deepcopy(network), copy.deepcopy(network)
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = s.momentum
+    begun = Labels(*(getattr(labels, name)[:tried] for name in OUTPUTS))
+    trial = _fit(network, along[:tried], begun, s, on_progress)
+    begin = _agreeing(trial, along, times_s, sure, tried)
+    used = _fit(network, along, labels, s, lambda n, loss: on_progress(s.updates + n, loss))
+    return used, begin
+
+
+def _fit(
+    network: PianoNetwork, along: Tensor, labels: Labels, s: CalibrationSettings,
+    on_progress: Callable[[int, float], None],
+) -> PianoNetwork:  # fmt: skip
+    """Return a network that has learned what is sure."""
+    rng = np.random.default_rng(s.seed)
+    torch.manual_seed(s.seed)
+    student, average = copy.deepcopy(network).train(), copy.deepcopy(network)
+    parts = (student.white, student.black, student.cell, student.out)
+    learn = [parameter for part in parts for parameter in part.parameters()]
+    optimiser = torch.optim.AdamW(learn, s.rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, s.rate, total_steps=s.updates + 1, pct_start=0.1, div_factor=20
+    )
     training = TrainingSettings()
-    optimiser = torch.optim.AdamW(student.parameters(), s.rate, weight_decay=1e-2)
-    spread = video.strips[:: max(1, len(video.strips) // 20), ..., :3]
-    background = np.median(spread, axis=0).astype(np.uint8)
-    student.train()
     for update in range(1, s.updates + 1):
-        crops = [
-            draw_crop(rng, clips[int(rng.integers(len(clips)))], training.crop_whites, s.frames)
-            for _ in range(s.rendered)
-        ]
-        own = _own_crop(rng, video, labels, background, s.frames)
-        loss = batch_loss(student, batches_of(crops), training)
-        loss = loss + batch_loss(student, batches_of([own]), training)
+        seen, targets, left = _draw(rng, along, labels, s)
+        logits = student.read(seen, left, float(rng.normal(0, _BESIDE)))
+        loss = loss_of(logits, targets, training)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learn, 1.0)
         optimiser.step()
-        follow_average(average, student, s.averaged)
+        schedule.step()
+        follow_average(average, student, min(s.averaged, (1 + update) / (10 + update)))
         on_progress(update, float(loss.detach()))
     return average.eval()
 
 
-def taught(network: PianoNetwork, video: Video) -> tuple[Labels, int]:
-    """Return what the network is sure of in a video, -1 elsewhere, and how many notes that is.
-
-    Its opinion is the mean over its look-aheads and over the video moved by a pixel to either side.
-    """
-    shifted = []
-    for shift in (-1, 0, 1):
-        strips = video.strips.copy()
-        strips[..., :3] = np.roll(video.strips[..., :3], shift, axis=2)
-        found = torch.sigmoid(run_through(network, strips)).numpy()
-        for number, late in enumerate(LOOK_AHEADS):
-            now = found[late:, :, number]
-            shifted.append(np.concatenate([now, np.repeat(found[-1:, :, number], late, axis=0)]))
-    opinion = np.mean(shifted, axis=0).transpose(0, 2, 1)
-    notes = notes_of(opinion, video.times_s, _SURE_ONSET)
-    onset, frame, velocity = (np.full((len(opinion), KEYS), -1, np.float32) for _ in range(3))
-    onset[opinion[:, 0] < _NO_ONSET] = 0
-    frame[opinion[:, 1] < _NO_FRAME] = 0
-    frame[opinion[:, 1] > _SURE_FRAME] = 1
+def taught(
+    network: PianoNetwork, along: Tensor, times_s: NDArray[np.float64]
+) -> tuple[Labels, tuple[Note, ...]]:
+    """Return what the network that answers latest is sure of, -1 elsewhere, and these notes."""
+    late = LOOK_AHEADS[-1]
+    found = opinion(network, along, len(LOOK_AHEADS) - 1)
+    notes = notes_of(found, times_s, _SURE_ONSET, late)
+    known = np.concatenate([found[late:], np.repeat(found[-1:], late, axis=0)])
+    onset, frame, velocity = (np.full((len(known), KEYS), -1, np.float32) for _ in OUTPUTS)
+    onset[known[:, 0] < _NO_ONSET] = 0
+    frame[known[:, 1] < _NO_FRAME] = 0
+    frame[known[:, 1] > _SURE_FRAME] = 1
     for note in notes:
-        at, key = int(np.searchsorted(video.times_s, note.onset_s)), note.pitch - LOWEST_PITCH
+        at, key = int(np.searchsorted(times_s, note.onset_s)), note.pitch - LOWEST_PITCH
         onset[at : at + 2, key] = 1
         if at:
             onset[at - 1, key] = -1
-    return Labels(onset, frame, velocity), len(notes)
+    return Labels(onset, frame, velocity), notes
 
 
-def _own_crop(
-    rng: Random, video: Video, labels: Labels, background: NDArray[np.uint8], frames: int
-) -> Crop:
-    """Draw some frames of the video, all keys, with the background known."""
-    begin = int(rng.integers(0, max(1, len(video.strips) - frames + 1)))
-    part = slice(begin, begin + frames)
-    light = Light(np.full(3, np.exp(rng.normal(0, 0.1)), np.float32))
-    here = Labels(labels.onset[part], labels.frame[part], labels.velocity[part])
-    return Crop(
-        video.strips[part, ..., :3], video.strips[0, 0, :, 3].astype(np.float32) / 255, light,
-        background, int(SEEN_LONG), here, np.ones(KEYS, bool), 0,
-    )  # fmt: skip
+@torch.no_grad()
+def opinion(network: PianoNetwork, along: Tensor, number: int = 0) -> NDArray[np.float32]:
+    """Return probabilities (T, 3, 88) of a look-ahead, by its place in `LOOK_AHEADS`."""
+    logits = network.read(along[None], 0)[0, :, :, number]
+    return np.asarray(torch.sigmoid(logits).numpy().transpose(0, 2, 1), np.float32)
+
+
+def _agreeing(
+    network: PianoNetwork, along: Tensor, times_s: NDArray[np.float64], sure: tuple[Note, ...],
+    tried: int,
+) -> float:  # fmt: skip
+    """Return the probability from which notes found at once agree best, from a frame on."""
+    found, truth = opinion(network, along), Truth(sure)
+    span_s = (float(times_s[tried]), float("inf"))
+
+    def agreement(begin: float) -> float:
+        return match(notes_of(found, times_s, begin), truth, span_s=span_s).score.f1
+
+    best: float = max(THRESHOLDS, key=agreement)
+    return best
+
+
+def _draw(
+    rng: Random, along: Tensor, labels: Labels, s: CalibrationSettings
+) -> tuple[Tensor, Targets, int]:
+    """Draw stretches in which keys are struck, features (B, T, F, 3 * whites), and the first white.
+
+    All of them are of the same whites.
+    """
+    at, key = np.nonzero(np.diff(labels.onset == 1, axis=0, prepend=False) & (labels.onset == 1))
+    middle = CENTRES_U[key[int(rng.integers(len(key)))]]
+    left = int(np.clip(middle - rng.uniform(1, s.whites - 1), 0, WHITES - s.whites))
+    keys = keys_within(left, s.whites)
+    inner = keys_within(left + (left > 0), s.whites - (left > 0) - (left + s.whites < WHITES))
+    struck = np.isin(key, inner)
+    here = at[struck] if struck.any() else at
+    begins = rng.choice(here, s.batch) - rng.integers(_LEAD + 1, s.frames - 5, s.batch)
+    parts = [slice(b, b + s.frames) for b in np.clip(begins, 0, len(along) - s.frames)]
+    columns = slice(left * PER_WHITE, (left + s.whites) * PER_WHITE)
+    seen = torch.stack([along[part, :, columns] for part in parts])
+    seen = seen * torch.exp(_GAIN * torch.randn(s.batch, 1, seen.shape[2], 1))
+
+    def target(values: NDArray[np.float32]) -> Tensor:
+        drawn = np.stack([values[part][:, keys] for part in parts])
+        drawn[:, :_LEAD] = -1
+        return torch.from_numpy(drawn)
+
+    onset, frame, velocity = (target(getattr(labels, name)) for name in OUTPUTS)
+    counts = torch.from_numpy(np.isin(keys, inner).astype(np.float32)).expand(s.batch, -1)
+    return seen, Targets(onset, frame, velocity, counts), left

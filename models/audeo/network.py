@@ -160,19 +160,22 @@ class PianoNetwork(nn.Module):
         wide: Tensor = near + self.hand(near)
         return wide
 
-    def keys(self, trunk: Tensor, left: int) -> Tensor:
-        """Return features (N, keys, F) of the keys of `keys_within` from those along the strip."""
-        keys = keys_within(left, trunk.shape[-1] // PER_WHITE)
-        centres = torch.from_numpy(CENTRES_U[keys] - left).to(trunk.device)
-        at = [_sample(trunk, (centres + s) * PER_WHITE - 0.5) for s in TAPS]
-        beside = torch.cat(at, dim=1).transpose(1, 2)
-        black = torch.from_numpy(IS_BLACK[keys])[:, None].to(trunk.device)
-        return F.relu(torch.where(black, self.black(beside), self.white(beside)))
+    def keys(self, trunk: Tensor, left: int, beside: float = 0.0) -> Tensor:
+        """Return features (N, keys, F) of the keys of `keys_within` from those along the strip.
 
-    def read(self, trunk: Tensor, left: int) -> Tensor:
+        They are taken `beside` the keys by so many whites, as where a grid is a little off.
+        """
+        keys = keys_within(left, trunk.shape[-1] // PER_WHITE)
+        centres = torch.from_numpy(CENTRES_U[keys] - left + beside).to(trunk.device)
+        at = [_sample(trunk, (centres + s) * PER_WHITE - 0.5) for s in TAPS]
+        around = torch.cat(at, dim=1).transpose(1, 2)
+        black = torch.from_numpy(IS_BLACK[keys])[:, None].to(trunk.device)
+        return F.relu(torch.where(black, self.black(around), self.white(around)))
+
+    def read(self, trunk: Tensor, left: int, beside: float = 0.0) -> Tensor:
         """Return logits (B, T, keys, look-aheads, outputs) from features (B, T, F, 3 * whites)."""
         batch, steps = trunk.shape[:2]
-        x = self.keys(trunk.flatten(0, 1), left)
+        x = self.keys(trunk.flatten(0, 1), left, beside)
         keys = x.shape[1]
         x = x.reshape(batch, steps, keys, -1).transpose(1, 2).reshape(batch * keys, steps, -1)
         h, _ = self.cell(x)
@@ -183,9 +186,15 @@ class PianoNetwork(nn.Module):
 
 @torch.no_grad()
 def run_through(network: PianoNetwork, strips: NDArray[np.uint8], left: int = 0) -> Tensor:
-    """Return logits (T, keys, look-aheads, outputs) of strips (T, 56, width, 4) uint8, from cold.
+    """Return logits (T, keys, look-aheads, outputs) of strips (T, 56, width, 4), from cold."""
+    return network.read(along(network, strips)[None], left)[0]
 
-    Long stretches are taken in parts, so that memory does not grow with them.
+
+@torch.no_grad()
+def along(network: PianoNetwork, strips: NDArray[np.uint8]) -> Tensor:
+    """Return features along strips (T, F, width / 4) of strips (T, 56, width, 4), from cold.
+
+    Long stretches are taken in parts, so that memory grows with the features only.
     """
     network.eval()
     view = fresh_view(1, strips.shape[2])
@@ -196,7 +205,7 @@ def run_through(network: PianoNetwork, strips: NDArray[np.uint8], left: int = 0)
             seen, view = see(strip[None].float() / 255, view)
             channels.append(seen)
         trunks.append(network.trunk(torch.cat(channels)))
-    return network.read(torch.cat(trunks)[None], left)[0]
+    return torch.cat(trunks)
 
 
 def keys_within(left: int, whites: int) -> NDArray[np.intp]:

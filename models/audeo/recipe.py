@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.audeo.calibration import CalibrationSettings, Video, calibrate
+from models.audeo.calibration import CalibrationSettings, calibrate
 from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
 from models.audeo.evaluation import best_frame_share, best_threshold, of_network, tally
-from models.audeo.network import LOOK_AHEADS, OUTPUTS, PianoConfig, PianoNetwork
+from models.audeo.network import LOOK_AHEADS, OUTPUTS, PianoConfig, PianoNetwork, along
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
@@ -31,7 +31,6 @@ from stream.music.collect.collecting import find_grid, look_into
 from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
 from stream.vision.video_file import VideoFile
 
-_CALIBRATION_CLIPS = 40
 _VALIDATION = 1_000_000
 """Added to the seeds of clips that no network learns from."""
 
@@ -68,31 +67,25 @@ def render_clips(
     seeds: Sequence[int],
     workers: int,
     on_progress: Callable[[int], None],
-    *,
-    scores: bool = True,
 ) -> list[Path]:
-    """Render the clips of seeds into a folder, but not those that are there already.
-
-    Without `scores`, all of them play what is made up, which does not need music21.
-    """
-    folder = folder if scores else folder / "made-up"
+    """Render the clips of seeds into a folder, but not those that are there already."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{seed:07d}.npz" for seed in seeds]
     missing = [(seed, p) for seed, p in zip(seeds, paths, strict=True) if not p.exists()]
-    if missing and scores:
+    if missing:
         read_scores(TRAINING_PIECES, folder / "scores")
     done = len(paths) - len(missing)
     on_progress(done)
     with ProcessPoolExecutor(workers) as pool:
-        for _ in pool.map(_render, missing, [folder if scores else None] * len(missing)):
+        for _ in pool.map(_render, missing, [folder] * len(missing)):
             done += 1
             on_progress(done)
     return paths
 
 
-def _render(what: tuple[int, Path], scores: Path | None) -> None:
+def _render(what: tuple[int, Path], scores: Path) -> None:
     seed, path = what
-    save_clip(path, make_clip(seed, _scores(scores) if scores else []))
+    save_clip(path, make_clip(seed, _scores(scores)))
 
 
 @lru_cache(maxsize=1)
@@ -180,8 +173,6 @@ def calibrate_piano(
     video: Path,
     folder: Path,
     *,
-    clips: Path,
-    workers: int = 1,
     on_progress: Report = lambda stage, done, total, loss: None,
 ) -> Trained:
     """Let a trained network get used to what an unlabelled video shows, and write its folder.
@@ -190,8 +181,6 @@ def calibrate_piano(
     ----------
     start
         Folder of the trained network.
-    clips, workers
-        As for `train_piano`; a few rendered clips keep what it knew.
 
     Raises
     ------
@@ -207,25 +196,22 @@ def calibrate_piano(
     about = {"start": file_sha256(start / WEIGHTS), "unlabelled": video.name}
     claim_folder(folder, about, resume=False)
     began = time.monotonic()
-    shown = read_video(video)
-    seeds = range(_CALIBRATION_CLIPS)
-    paths = render_clips(
-        clips, seeds, workers,
-        lambda done: on_progress("rendering", done, len(seeds), float("nan")), scores=False,
-    )  # fmt: skip
-    network = calibrate(
-        before.network, shown, [load_clip(path) for path in paths], settings,
-        lambda update, loss: on_progress("calibrating", update, settings.updates, loss),
+    strips, times_s = read_video(video)
+    network, threshold = calibrate(
+        before.network, along(before.network, strips), times_s, settings,
+        lambda update, loss: on_progress("calibrating", update, 2 * settings.updates, loss),
     )  # fmt: skip
     training = {**asdict(settings), **about, "took_s": round(time.monotonic() - began, 1)}
-    card = msgspec.structs.replace(before.card, training=training, scores={})
+    card = msgspec.structs.replace(before.card, training=training, scores={}, threshold=threshold)
     trained = Trained(network, card)
     save_trained(folder, trained)
     return trained
 
 
-def read_video(path: Path) -> Video:
-    """Return the strips of a video, with the keyboard found in its beginning.
+def read_video(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return the strips (T, 56, 624, 4) of a video and their times in s (T,).
+
+    The keyboard is found in its beginning.
 
     Raises
     ------
@@ -244,7 +230,7 @@ def read_video(path: Path) -> Video:
         strips.append(with_side(rectify(frame), side))
         times_ns.append(time_ns)
     times_s = (np.array(times_ns) - times_ns[0]) / 1e9
-    return Video(np.stack(strips), times_s)
+    return np.stack(strips), times_s
 
 
 def _card(

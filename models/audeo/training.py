@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,15 +36,24 @@ class TrainingSettings:
     seed: int = 0
 
 
-def loss_of(logits: Tensor, batch: Batch, s: TrainingSettings) -> Tensor:
-    """Return the loss of logits (B, T, keys, look-aheads, outputs) of a batch."""
-    onset, frame, velocity = batch.onset, batch.frame, batch.velocity
+class Targets(NamedTuple):
+    """What is right (B, T, keys), -1 where nothing counts, and which keys count (B, keys)."""
+
+    onset: Tensor
+    frame: Tensor
+    velocity: Tensor
+    counts: Tensor
+
+
+def loss_of(logits: Tensor, right: Targets, s: TrainingSettings) -> Tensor:
+    """Return the loss of logits (B, T, keys, look-aheads, outputs)."""
+    onset, frame, velocity, counts = right
     total = logits.new_zeros(())
     for i, late in enumerate(LOOK_AHEADS):
         got = logits[:, late:, :, i]
         n = got.shape[1]
         # The first frames of a view have nothing to be compared with.
-        use = batch.counts[:, None, :].expand(-1, n, -1).clone()
+        use = counts[:, None, :].expand(-1, n, -1).clone()
         use[:, :3] = 0
         for j, target, weight in (
             (0, onset[:, :n], s.onset_weight), (1, frame[:, :n], s.frame_weight),
@@ -162,7 +171,8 @@ def batch_loss(network: PianoNetwork, batches: Sequence[Batch], s: TrainingSetti
     sizes = [len(batch.strips) for batch in here]
     for batch, trunk in zip(here, hidden.float().split(sizes), strict=True):
         logits = network.read(trunk, batch.left)
-        part = loss_of(logits, batch, s)
+        right = Targets(batch.onset, batch.frame, batch.velocity, batch.counts)
+        part = loss_of(logits, right, s)
         loss = loss + part * len(batch.strips) / sum(sizes)
     return loss
 

@@ -86,14 +86,11 @@ def train(
                 tasks[stage] = bar.add_task(stage, total=total, loss=text)
             bar.update(tasks[stage], completed=done, loss=text)
 
-        folder = rendered or out / "rendered"
         if unlabelled is not None and finetune is not None:
-            trained = calibrate_piano(
-                finetune, unlabelled, out, clips=folder, workers=workers, on_progress=show
-            )
+            trained = calibrate_piano(finetune, unlabelled, out, on_progress=show)
         else:
             trained = train_piano(
-                recipe, out, clips=folder, workers=workers, start=finetune,
+                recipe, out, clips=rendered or out / "rendered", workers=workers, start=finetune,
                 collected=collected or (), resume=resume, device=device, on_progress=show,
             )  # fmt: skip
     card = trained.card

@@ -46,7 +46,7 @@ def render(
     columns = slice(left * PX_PER_WHITE, right * PX_PER_WHITE)
     strips = [
         rectify(sensor(picture))[:, columns]
-        for picture in _pictures(rng, look, presses, scene, times_s)
+        for picture in pictures(rng, look, presses, scene, times_s)
     ]
     return Clip(np.stack(strips), times_s, presses, left, look)
 
@@ -71,13 +71,13 @@ def film(
 
     def frames() -> Iterator[Frame]:
         times_s = np.arange(0, length_s, 1 / look.rate_hz)
-        for picture in _pictures(rng, look, presses, scene, times_s):
+        for picture in pictures(rng, look, presses, scene, times_s):
             yield cv2.resize(sensor(picture), size, interpolation=cv2.INTER_AREA)
 
     return frames(), true_grid(look, size, scene)
 
 
-def _pictures(
+def pictures(
     rng: Random, look: Look, presses: list[Press], scene: Scene, times_s: Floats
 ) -> Iterator[Frame]:
     """Draw the plane of the keys at every time; with some exposure, as the mean of two moments."""

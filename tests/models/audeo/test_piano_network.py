@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from exporters.audeo import export_piano
-from models.audeo.calibration import CalibrationSettings, Video, calibrate, taught
+from models.audeo.calibration import CalibrationSettings, calibrate, taught
 from models.audeo.crops import Crop, Labels, Light, batches_of, shown
 from models.audeo.dataset import Stored
-from models.audeo.evaluation import best_threshold, of_file, of_network, tally
+from models.audeo.evaluation import THRESHOLDS, best_threshold, of_file, of_network, tally
 from models.audeo.network import (
     LOOK_AHEADS,
     PianoConfig,
     PianoNetwork,
+    along,
     fresh_view,
     run_through,
     see,
@@ -187,23 +188,31 @@ def film_of_a_scale(tmp_path_factory) -> Path:
 
 def test_a_network_gets_used_to_a_video_by_what_it_is_sure_of(film_of_a_scale) -> None:
     network = load_trained(ZOO / "piano").network
-    video = read_video(film_of_a_scale)
-    labels, count = taught(network, video)
-    assert 20 <= count <= 40
+    shown, times_s = read_video(film_of_a_scale)
+    features = along(network, shown)
+    labels, sure = taught(network, features, times_s)
+    assert 20 <= len(sure) <= 40
     assert (labels.onset >= 0).mean() > 0.9
-    settings = CalibrationSettings(updates=2, rendered=1, frames=12)
-    used = calibrate(network, video, [blinking(0)], settings)
-    changed = [
-        not torch.equal(one, two)
-        for one, two in zip(network.parameters(), used.parameters(), strict=True)
-    ]
-    assert all(changed)
+    losses: list[float] = []
+    settings = CalibrationSettings(updates=15, rate=3e-3)
+    used, begin = calibrate(
+        network, features, times_s, settings, lambda update, loss: losses.append(loss)
+    )
+    assert begin in THRESHOLDS
+    assert len(losses) == 2 * 15
+    assert np.mean(losses[-5:]) < np.mean(losses[15:20])
+    changed = {
+        name.split(".")[0]
+        for name, value in used.state_dict().items()
+        if not torch.equal(value, network.state_dict()[name])
+    }
+    assert changed == {"white", "black", "cell", "out"}
 
 
 def test_a_video_in_which_nothing_is_sure_teaches_nothing(network) -> None:
-    quiet = Video(np.full((60, 56, 624, 4), 128, np.uint8), np.arange(60) / 30)
-    with pytest.raises(ConfigError, match="sure of 0 notes"):
-        calibrate(network, quiet, [blinking(0)], CalibrationSettings(updates=1))
+    quiet = along(network, np.full((60, 56, 624, 4), 128, np.uint8))
+    with pytest.raises(ConfigError, match="sure of 0 notes in the first 40 frames"):
+        calibrate(network, quiet, np.arange(60) / 30, CalibrationSettings(updates=1))
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tmp_path) -> None:
