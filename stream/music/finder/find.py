@@ -37,6 +37,9 @@ _APART_NS = to_ns(0.1)
 _LOOK_NS = to_ns(0.2)
 # For how long it may be covered before it counts as gone.
 _GONE_NS = to_ns(1.0)
+# A keyboard of the number of keys that was named is taken without trying others when it is so sure,
+# and not when another one is surer by so much.
+_CERTAIN, _MORE = 0.8, 0.15
 # How long to wait after a search in vain: twice as long each time, between these.
 _WAIT_NS = (to_ns(0.5), to_ns(2.0))
 
@@ -161,16 +164,15 @@ class KeyboardFind(Node[KeyboardFindSettings]):
             note("reason", keyboard.reason)
             return keyboard
         found = find_keyboard(work, s.keys, s.lowest, self.context.alive)
-        if found is not None and found.confidence >= SURE:
-            note("reason", "")
-            return found
+        sure = 0.0 if found is None else found.confidence
         reason = "no keyboard is seen" if found is None else found.reason
-        if s.keys is not None:
+        if s.keys is not None and sure < _CERTAIN:
             other = find_keyboard(work, alive=self.context.alive)
-            if other is not None and other.confidence >= SURE and other.keys != s.keys:
-                reason = f"it seems to have {other.keys} keys, 'keys' says {s.keys}"
-        note("reason", reason)
-        return None
+            surer = other is not None and other.confidence >= max(SURE, sure + _MORE)
+            if other is not None and surer and other.keys != s.keys:
+                sure, reason = 0.0, f"it seems to have {other.keys} keys, 'keys' says {s.keys}"
+        note("reason", "" if sure >= SURE else reason)
+        return found if sure >= SURE else None
 
     def _follow(self, tracker: Tracker, work: Floats, packet: Packet) -> None:
         self._next_ns = packet.source_ns + _LOOK_NS

@@ -9,9 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from stream.errors import ConfigError
-from stream.music.keyboard import KEY_NAMES, LOWEST_PITCH
+from stream.music.keyboard import KEY_NAMES, KEYS, LOWEST_PITCH
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.music.piano.note_tracking import Change, NoteTracker
+from stream.music.piano.rectify import covered_keys
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 
@@ -36,13 +37,16 @@ class PianoNotes(Node[PianoNotesSettings]):
     """Turn probabilities of onset and frame of 88 keys into note-ons and note-offs.
 
     A packet of notes leaves for each packet that comes, with its times, often without any event.
-    Notes end when a segment ends, and in the last packet when the input ends.
+    Notes end when a segment ends, and in the last packet when the input ends. With the strips that
+    the probabilities are of as a second input, no note begins on keys that are covered, and those
+    that sound end.
     """
 
     use = "piano.notes"
     summary = "notes from probabilities of keys going down and being down"
     Settings = PianoNotesSettings
-    accepts: ClassVar[frozenset[str]] = frozenset({"keys"})
+    accepts: ClassVar[frozenset[str]] = frozenset({"keys", "strip"})
+    max_inputs = 2
 
     def outputs(self, inputs: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
         """Return the stream of notes.
@@ -50,9 +54,10 @@ class PianoNotes(Node[PianoNotesSettings]):
         Raises
         ------
         ConfigError
-            The stream carries no probabilities of the keys of a piano.
+            There is not one stream of probabilities of the keys of a piano, or beside it something
+            else than strips.
         """
-        ((stream, spec),) = inputs.items()
+        stream, spec = _of_keys(self.use, inputs)
         if spec.shape != (3, len(KEY_NAMES)) or spec.names != KEY_NAMES:
             raise ConfigError(
                 f"'{self.use}' takes onset, frame and velocity of {len(KEY_NAMES)} keys, '{stream}'"
@@ -63,16 +68,20 @@ class PianoNotes(Node[PianoNotesSettings]):
     def open(self, context: Context) -> None:
         """Begin with all keys up."""
         super().open(context)
-        ((_, spec),) = context.inputs.items()
+        _, spec = _of_keys(self.use, context.inputs)
         begin = self.settings.begin or float(spec.meta.get("threshold", BEGIN))
         self._tracker = NoteTracker(begin, self.settings.end)
         self._segment: int | None = None
         self._last: Packet | None = None
         self._count = 0
+        self._covered = np.zeros(KEYS, bool)
         context.counters.note("begin", begin)
 
     def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
-        """Take the probabilities of a frame."""
+        """Take the probabilities of a frame, or which keys are covered in it."""
+        if packet.kind == "strip":
+            self._covered = covered_keys(packet)
+            return ()
         if not np.isfinite(packet.data).all():
             self.context.counters.drop("not_finite")
             return ()
@@ -80,15 +89,18 @@ class PianoNotes(Node[PianoNotesSettings]):
         if packet.segment != self._segment:
             self._segment = packet.segment
             changes = self._tracker.reset()
-        changes += self._tracker.push(packet.source_ns, *packet.data)
+        onset, frame, velocity = packet.data
+        changes += self._tracker.push(packet.source_ns, onset, frame, velocity, self._covered)
         self._last = packet
+        self.context.counters.note_rare(
+            implausible_frames=self._tracker.implausible, refused_on_covered=self._tracker.refused,
+            let_go_covered=self._tracker.let_go,
+        )  # fmt: skip
         return [self._notes(packet, changes)]
 
     def finish(self) -> Iterable[Packet]:
         """Release what is down."""
         self.context.counters.note("notes", self._count)
-        if self._tracker.implausible:
-            self.context.counters.note("implausible_frames", self._tracker.implausible)
         changes = self._tracker.reset()
         return [self._notes(self._last, changes)] if self._last is not None and changes else ()
 
@@ -102,3 +114,13 @@ class PianoNotes(Node[PianoNotesSettings]):
                 self._count += 1
                 messages.append(note_on(pitch, max(1, min(127, round(127 * change.velocity)))))
         return packet.derive("notes", events(messages))
+
+
+def _of_keys(use: str, inputs: Mapping[str, StreamSpec]) -> tuple[str, StreamSpec]:
+    found = {name: spec for name, spec in inputs.items() if spec.kind != "strip"}
+    if len(found) != 1:
+        raise ConfigError(
+            f"'{use}' takes probabilities of keys and, beside them, the strips that they are of,"
+            f" such as from: [press, keys]; found {', '.join(inputs)}."
+        )
+    return next(iter(found.items()))

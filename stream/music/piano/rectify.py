@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream.errors import ConfigError
-from stream.music.keyboard import FOUND, KeyGrid, check_keyboard
+from stream.music.keyboard import CENTRES_U, FOUND, KEYS, KeyGrid, check_keyboard, no_grid
+from stream.music.piano.steady import Steady
 from stream.music.piano.strip import (
     CHANNELS,
     STRIP_HEIGHT,
     STRIP_WIDTH,
     Rectifier,
+    apart_px,
     middle_of,
     side_of,
     with_side,
@@ -19,6 +24,11 @@ from stream.music.piano.strip import (
 from stream.node import Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.vision.frames import check_frames
+
+COVERED = "covered"
+"""Key in `meta` of a strip with the keys, 0 to 87, that something lies over, if there are any."""
+
+_WHITE_OF = CENTRES_U.astype(int)
 
 
 class KeyboardRectify(Node[NodeSettings]):
@@ -70,6 +80,10 @@ class KeyboardRectify(Node[NodeSettings]):
             if spec.kind == "frame"
         )
         self._rectifier: Rectifier | None = None
+        self._grid: KeyGrid = no_grid()
+        self._side = side_of(0.0)
+        self._steady = Steady()
+        self._lost = False
         self._followed: int | None = None
         self._frames: int | None = None
         self._segment = -1
@@ -82,23 +96,61 @@ class KeyboardRectify(Node[NodeSettings]):
         if packet.segment != self._frames:
             self._frames = packet.segment
             self._segment += 1
+            self._steady = Steady()
         if self._rectifier is None:
+            if self._lost:
+                # Nothing is in view: what sounds ends now, and not when a sink wonders.
+                self._lost = False
+                self._segment += 1
+                blank = np.zeros((STRIP_HEIGHT, STRIP_WIDTH, len(CHANNELS)), np.uint8)
+                strip = packet.derive("strip", blank)
+                strip.segment = self._segment
+                return [strip]
             self.context.counters.drop("no_keyboard")
             return ()
-        strip = packet.derive("strip", with_side(self._rectifier(packet.data), self._side))
+        colours = self._steady(self._rectifier, packet.data)
+        covered = np.flatnonzero(self._steady.covered[_WHITE_OF]).tolist()
+        self._note()
+        meta = {COVERED: covered} if covered else {}
+        strip = packet.derive("strip", with_side(colours, self._side), meta=meta)
         strip.segment = self._segment
         return [strip]
 
+    def _note(self) -> None:
+        count, steady = self.context.counters.count, self._steady
+        for name, there in (
+            ("steadied_frames", steady.moving), ("relit_frames", steady.relit),
+            ("covered_frames", bool(steady.covered.any())),
+        ):  # fmt: skip
+            if there:
+                count(name)
+
     def _take(self, packet: Packet) -> None:
         if packet.meta.get("state") != FOUND:
+            self._lost = self._lost or self._rectifier is not None
             self._rectifier = None
             return
         grid: KeyGrid = packet.data
         if packet.segment != self._followed or self._rectifier is None:
             self._followed = packet.segment
             self._segment += 1
+            self._steady = Steady()
+        else:
+            apart = apart_px(self._grid, grid)
+            if self._steady.holds(*apart):
+                return
+            self._steady.moved(*apart)
+        self._lost = False
+        self._grid = grid
         self._rectifier = Rectifier(grid)
         self._side = side_of(middle_of(grid, *self._size))
+
+
+def covered_keys(strip: Packet) -> NDArray[np.bool_]:
+    """Return (88,) which keys are covered in the packet of a strip."""
+    covered = np.zeros(KEYS, bool)
+    covered[strip.meta.get(COVERED, [])] = True
+    return covered
 
 
 def strip_spec(period_s: float | None) -> StreamSpec:

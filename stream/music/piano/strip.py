@@ -41,16 +41,45 @@ class Rectifier:
         seen = np.isfinite(xy).all(axis=-1)
         # A position outside of every picture is filled with black.
         xy = np.where(seen[..., None], xy, -1e4).astype(np.float32)
+        self._xy = xy
+        self._by_column = np.gradient(xy, axis=1)
+        self._by_row = np.gradient(xy, axis=0)
         # Fixed-point maps are several times faster than floating ones.
         self._map, self._weights = self._cv2.convertMaps(xy[..., 0], xy[..., 1], self._cv2.CV_16SC2)
 
-    def __call__(self, frame: Frame) -> Frame:
-        """Return the colours of a frame (height, width, 3)."""
+    def __call__(self, frame: Frame, way: NDArray[np.float32] | None = None) -> Frame:
+        """Return the colours of a frame (height, width, 3).
+
+        With `way` (4,), they are taken so many pixels of the strip further along, in the middle
+        and how many more at the right end, and across likewise.
+        """
+        maps = (self._map, self._weights) if way is None else (self._moved(way), None)
         strip: Any = self._cv2.remap(
-            frame, self._map, self._weights, self._cv2.INTER_LINEAR,
+            frame, *maps, self._cv2.INTER_LINEAR,
             borderMode=self._cv2.BORDER_CONSTANT, borderValue=0,
         )  # fmt: skip
         return np.asarray(strip, np.uint8)
+
+    def _moved(self, way: NDArray[np.float32]) -> NDArray[np.float32]:
+        ramp = np.linspace(-1, 1, STRIP_WIDTH, dtype=np.float32)
+        along, across = way[0] + way[1] * ramp, way[2] + way[3] * ramp
+        xy = self._xy + along[:, None] * self._by_column + across[:, None] * self._by_row
+        return np.asarray(xy, np.float32)
+
+
+def apart_px(before: KeyGrid, after: KeyGrid) -> tuple[float, float]:
+    """Return by how much a grid lies further along and across than another, in strip pixels."""
+    there = np.isfinite(before).all(axis=(0, 2)) & np.isfinite(after).all(axis=(0, 2))
+    if there.sum() < 3:
+        return 0.0, 0.0
+    a, b = before[:, there].astype(float), after[:, there].astype(float)
+    along = (a[:, -1] - a[:, 0]).mean(axis=0) / (
+        np.flatnonzero(there)[-1] - np.flatnonzero(there)[0]
+    )
+    across = (a[2] - a[0]).mean(axis=0) / (BLACK_ROWS + FRONT_ROWS)
+    by = (b - a).mean(axis=(0, 1))
+    ways = np.linalg.solve(np.stack([along / PX_PER_WHITE, across], axis=1), by)
+    return float(ways[0]), float(ways[1])
 
 
 def with_side(colours: Frame, side: NDArray[np.uint8]) -> NDArray[np.uint8]:

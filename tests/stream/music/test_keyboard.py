@@ -16,7 +16,7 @@ from stream.music.keyboard import (
     keys_in_view,
     no_grid,
 )
-from stream.music.piano.rectify import KeyboardRectify
+from stream.music.piano.rectify import KeyboardRectify, covered_keys
 from stream.music.piano.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, Rectifier
 from stream.node import Context, NodeSettings, StreamSpec
 from stream.packet import Packet
@@ -108,8 +108,34 @@ def test_frames_become_strips_with_their_times_once_a_keyboard_is_found(node) ->
     # Right of the middle of the picture, which is 300 px or 29 whites from the left.
     assert strip.data[0, 28 * 12 : 30 * 12 + 1, 3].tolist() == sorted(strip.data[0, 336:361, 3])
     assert abs(int(strip.data[0, 29 * 12, 3]) - 128) <= 1
+
+
+def test_when_the_keyboard_is_gone_a_black_strip_ends_the_segment_and_none_follows(
+    node,
+) -> None:
+    node.process("grid", found(straight_grid()))
+    (strip,) = node.process("camera", a_frame(1))
+    node.process("grid", found(no_grid(), state="none"))
+    (last,) = node.process("camera", a_frame(2))
+    assert (last.data.shape, last.data.max()) == (strip.data.shape, 0)
+    assert (last.source_ns, last.segment > strip.segment) == (2, True)
     node.process("grid", found(no_grid(), state="none"))
     assert list(node.process("camera", a_frame(3))) == []
+    assert node.context.counters.dropped == {"no_keyboard": 1}
+
+
+def test_keys_that_something_lies_over_are_named_in_the_strip_and_counted(node) -> None:
+    random = np.random.default_rng(0)
+    board = random.integers(0, 256, (110, 600, 3)).astype(np.uint8)
+    sheet = board.copy()
+    sheet[:, :200] = 200
+    node.process("grid", found(straight_grid()))
+    node.process("camera", frame_packet(board, 1, 1, 0))
+    (strip,) = node.process("camera", frame_packet(sheet, 2, 2, 0))
+    named = covered_keys(strip)
+    assert named[:30].all()
+    assert not named[45:].any()
+    assert node.context.counters.notes["covered_frames"] == 1
 
 
 def test_a_segment_begins_with_another_keyboard_but_not_while_one_is_followed(node) -> None:

@@ -102,6 +102,11 @@ def keys(number: int, down: tuple[int, ...] = (), segment: int = 0) -> Packet:
     return Packet("keys", rows, at, at, at, segment=segment)
 
 
+def strip(covered: tuple[int, ...] = ()) -> Packet:
+    meta = {"covered": list(covered)} if covered else {}
+    return Packet("strip", np.zeros((1, 1, 4), np.uint8), 0, 0, 0, meta=meta)
+
+
 def test_every_frame_leads_to_a_packet_also_without_a_note(node) -> None:
     assert node.context.counters.notes["begin"] == 0.7
     (silent,) = node.process("press", keys(0))
@@ -127,6 +132,27 @@ def test_probabilities_that_are_no_numbers_are_refused_and_counted(node) -> None
     bad.data[0, 3] = np.nan
     assert list(node.process("press", bad)) == []
     assert node.context.counters.dropped == {"not_finite": 1}
+
+
+def test_a_key_that_is_covered_begins_no_note_and_one_that_sounds_ends(node) -> None:
+    node.process("press", keys(0, down=(39, 50)))
+    said: list[list[int]] = []
+    for number in range(1, 10):
+        node.process("keys", strip(covered=(39, 40)))
+        (packet,) = node.process("press", keys(number, down=(39, 40, 50)))
+        said += packet.data.tolist()
+    assert said == [[0x80, 60, 64]]
+    notes = node.context.counters.notes
+    assert (notes["refused_on_covered"], notes["let_go_covered"]) == (1, 1)
+    node.process("keys", strip())
+    node.process("press", keys(10))
+    (packet,) = node.process("press", keys(11, down=(40,)))
+    assert NOTE_ON in packet.data[:, 0]
+
+
+def test_beside_the_probabilities_only_strips_are_taken() -> None:
+    with pytest.raises(ConfigError, match=r"from: \[press, keys\]; found press, again"):
+        PianoNotes(PianoNotesSettings()).outputs({"press": SPEC, "again": SPEC})
 
 
 def test_only_keys_of_a_piano_become_notes() -> None:
