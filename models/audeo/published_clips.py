@@ -8,15 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.audeo.dataset import Stored
-from models.audeo.published import FRAMES, HEIGHT, KEYS, WIDTH
-from models.audeo.published_fitting import Batch, balanced_rows
+from models.audeo.evaluation import Probabilities
+from models.audeo.published import (
+    FRAMES,
+    HEIGHT,
+    KEYS,
+    ROLL_FRAMES,
+    WIDTH,
+    Roll2Midi,
+    Video2Roll,
+)
+from models.audeo.published_fitting import Batch, balanced_rows, stacked
+from stream.music.keyboard import KEYS as PIANO_KEYS
 from stream.music.keyboard import LOWEST_PITCH
 from stream.vision.opencv import load_cv2
 
 MIDDLE = FRAMES // 2
 """By how many pictures what Video2Roll tells is late."""
+VELOCITY = 0.5
+"""What every note gets, since these networks tell none."""
 
 
 def grey_of(strips: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -39,6 +52,71 @@ def down_in(clip: Stored) -> NDArray[np.bool_]:
         if 0 <= key < down.shape[1]:
             down[(clip.times_s >= bottom) & (clip.times_s < release), key] = True
     return down
+
+
+def of_video2roll(network: Video2Roll, level: float = 0.5, batch: int = 60) -> Probabilities:
+    """Return how Video2Roll gives probabilities, as if it were not late.
+
+    A key is struck (onset) as far as it is down (frame); the latter is moved so that `level`
+    becomes 0.5. At both ends of a clip the last picture is repeated.
+    """
+
+    def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
+        return _spread(roll_of(network, strips, batch), level)
+
+    return run
+
+
+def of_roll2midi(network: Roll2Midi, before: Video2Roll, level: float = 0.5) -> Probabilities:
+    """Return how Roll2Midi corrects what Video2Roll says, stretch by stretch of 100 frames.
+
+    Of the last stretch, what goes beyond the clip is silence.
+    """
+
+    @torch.no_grad()
+    def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
+        found = roll_of(before, strips)
+        windows = rolls_of([found])
+        with torch.autocast("cpu", torch.bfloat16):
+            parts = [network(window[None]) for window in windows]
+        corrected = torch.cat(parts).float()[:, 0].transpose(1, 2).flatten(0, 1)
+        return _spread(corrected[: len(found)].numpy(), level)
+
+    return run
+
+
+@torch.no_grad()
+def roll_of(network: Video2Roll, strips: NDArray[np.uint8], batch: int = 60) -> NDArray[np.float32]:
+    """Return the probabilities (T, 51) that Video2Roll gives to strips (T, 56, 624, 3 or 4)."""
+    network.eval()
+    pictures = pictures_of(grey_of(strips))
+    pictures = np.concatenate([pictures[:1]] * MIDDLE + [pictures] + [pictures[-1:]] * MIDDLE)
+    found = []
+    for begin in range(0, len(strips), batch):
+        some = torch.from_numpy(pictures[begin : begin + batch + FRAMES - 1]).float() / 255
+        with torch.autocast("cpu", torch.bfloat16):
+            fives = stacked(some).contiguous(memory_format=torch.channels_last)
+            found.append(torch.sigmoid(network(fives).float()))
+    return np.concatenate([part.numpy() for part in found])
+
+
+def rolls_of(rolls: Sequence[NDArray[np.floating[Any] | np.bool_]]) -> Tensor:
+    """Return rolls (T, 51) cut for Roll2Midi, (n, 1, 51, 100); the last of each has silence."""
+    cut = []
+    for roll in rolls:
+        missing = -len(roll) % ROLL_FRAMES
+        whole = np.pad(roll.astype(np.float32), ((0, missing), (0, 0)))
+        cut.append(whole.reshape(-1, ROLL_FRAMES, whole.shape[1]).transpose(0, 2, 1))
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate(cut)))[:, None]
+
+
+def _spread(roll: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+    """Return (T, 3, 88) of (T, 51), with 0 for keys that there are none of."""
+    found = np.zeros((len(roll), 3, PIANO_KEYS), np.float32)
+    found[:, 0, KEYS] = roll
+    found[:, 1, KEYS] = roll * (1 - level) / (roll * (1 - level) + (1 - roll) * level)
+    found[:, 2, KEYS] = VELOCITY
+    return found
 
 
 class Fives:

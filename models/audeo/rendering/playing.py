@@ -128,7 +128,7 @@ def play(
     for chord in _chords(ordered):
         top = max(n.pitch for n in ordered if n.beat <= chord[0].beat < n.beat + n.beats)
         delay_s = _rolled(rng, chord)
-        arch = _arch(chord[0].beat, m)
+        arch = float(_arch(chord[0].beat, m))
         for note, late_s in zip(chord, delay_s, strict=True):
             velocity = m.loud + m.swell * arch + rng.normal(0, 4)
             velocity += m.melody * (note.pitch == top) + 3 * (note.beat % 1 == 0)
