@@ -20,6 +20,7 @@ from models.audeo.evaluation import (
     Probabilities,
     best_frame_share,
     best_threshold,
+    levelled,
     of_file,
     of_network,
     tally,
@@ -36,7 +37,7 @@ from models.audeo.published_clips import (
     rolls_of,
 )
 from models.audeo.published_fitting import Roll2MidiTraining, fit_video2roll
-from models.audeo.recipe import VALIDATION, level_frames, render_clips
+from models.audeo.recipe import VALIDATION, render_clips
 from models.audeo.trained import load_trained
 from models.audeo.training import TrainingSettings, fit
 from models.trained_folder import save_tensors
@@ -52,13 +53,10 @@ SHIPPED = Path(__file__).parents[1] / "models" / "zoo" / "piano"
 
 @dataclass(frozen=True)
 class Rival:
-    """A way from strips to keys, what it saw in training, and what it costs.
-
-    `levelled` makes its probabilities, moved so that keys are down from a share on.
-    """
+    """A way from strips to keys, what it saw in training, and what it costs."""
 
     name: str
-    levelled: Callable[[float], Probabilities]
+    probabilities: Probabilities
     frames_seen: int | None
     look_ahead_ms: float
     frame_ms: float
@@ -103,13 +101,13 @@ def run(
     file, _ = of_file(SHIPPED.with_suffix(".onnx"))
     live_ms = _ms(lambda: file(whole_strips(validation[0])[:60], 0), 60)
     rivals = [
-        Rival("Video2Roll", lambda level: of_video2roll(video2roll, level), seen,
+        Rival("Video2Roll", of_video2roll(video2roll), seen,
               1e3 * MIDDLE * FRAME_S, first_ms),
         Rival("Video2Roll and Roll2Midi",
-              lambda level: of_roll2midi(roll2midi, video2roll, level), corrected * ROLL_FRAMES,
+              of_roll2midi(roll2midi, video2roll), corrected * ROLL_FRAMES,
               1e3 * ROLL_FRAMES * FRAME_S, first_ms + second_ms),
-        Rival("live, as many frames", lambda level: of_network(few), seen, 0, live_ms),
-        Rival("live, as shipped", lambda level: of_network(shipped), None, 0, live_ms),
+        Rival("live, as many frames", of_network(few), seen, 0, live_ms),
+        Rival("live, as shipped", of_network(shipped), None, 0, live_ms),
     ]  # fmt: skip
     test = [load_clip(path) for path in held_out_clips(rendered, "unseen", 24, workers)]
     rows = [row for rival in rivals for row in _rows(rival, validation, test)]
@@ -191,20 +189,18 @@ def _live(out: Path, learn: Sequence[Path], seen: int, device: str) -> PianoNetw
             PianoNetwork(), lambda i: load_clip(learn[i % len(learn)]), s, lambda *_: None,
             device=device,
         )  # fmt: skip
-        level_frames(network, [load_clip(p) for p in learn[:VALIDATION_CLIPS]])
         save_tensors(path, network.state_dict())
     network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval()
 
 
 def _rows(rival: Rival, validation: Sequence[Stored], test: Sequence[Stored]) -> list[Row]:
-    raw = _Once(rival.levelled(0.5))
-    level = best_frame_share(validation, raw, keys=KEYS, thresholds=THRESHOLDS)
+    raw = _Once(rival.probabilities)
+    share = best_frame_share(validation, raw, keys=KEYS, thresholds=THRESHOLDS)
     begin = best_threshold(validation, raw, keys=KEYS, thresholds=THRESHOLDS)
-    levelled = rival.levelled(level)
     rows = []
     for name, some in (("validation", validation), ("test", test)):
-        scores = tally(some, levelled, begin, keys=KEYS)
+        scores = tally(some, levelled(raw, share), begin, keys=KEYS)
         rows.append({
             "network": rival.name, "clips": name, "frames_seen": rival.frames_seen,
             "begin": begin, "onset_f1_50ms": scores.tight.f1, "onset_f1_100ms": scores.loose.f1,

@@ -200,6 +200,18 @@ def best_frame_share(
     return best
 
 
+def levelled(probabilities: Probabilities, share: float) -> Probabilities:
+    """Return the same, but that keys are down moved so that `share` becomes 0.5."""
+
+    def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
+        found = probabilities(strips, left).copy()
+        down = found[:, 1] * (1 - share)
+        found[:, 1] = down / (down + (1 - found[:, 1]) * share)
+        return found
+
+    return run
+
+
 def truth_of(clip: Stored, counts: NDArray[np.bool_]) -> Truth:
     """Return the notes of a clip on keys that count and that are at their bottom while it lasts."""
     return Truth(

@@ -54,20 +54,20 @@ def down_in(clip: Stored) -> NDArray[np.bool_]:
     return down
 
 
-def of_video2roll(network: Video2Roll, level: float = 0.5, batch: int = 60) -> Probabilities:
+def of_video2roll(network: Video2Roll) -> Probabilities:
     """Return how Video2Roll gives probabilities, as if it were not late.
 
-    A key is struck (onset) as far as it is down (frame); the latter is moved so that `level`
-    becomes 0.5. At both ends of a clip the last picture is repeated.
+    A key is struck (onset) as far as it is down (frame). At both ends of a clip the last picture
+    is repeated.
     """
 
     def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
-        return _spread(roll_of(network, strips, batch), level)
+        return _spread(roll_of(network, strips))
 
     return run
 
 
-def of_roll2midi(network: Roll2Midi, before: Video2Roll, level: float = 0.5) -> Probabilities:
+def of_roll2midi(network: Roll2Midi, before: Video2Roll) -> Probabilities:
     """Return how Roll2Midi corrects what Video2Roll says, stretch by stretch of 100 frames.
 
     Of the last stretch, what goes beyond the clip is silence.
@@ -80,7 +80,7 @@ def of_roll2midi(network: Roll2Midi, before: Video2Roll, level: float = 0.5) -> 
         with torch.autocast("cpu", torch.bfloat16):
             parts = [network(window[None]) for window in windows]
         corrected = torch.cat(parts).float()[:, 0].transpose(1, 2).flatten(0, 1)
-        return _spread(corrected[: len(found)].numpy(), level)
+        return _spread(corrected[: len(found)].numpy())
 
     return run
 
@@ -110,11 +110,10 @@ def rolls_of(rolls: Sequence[NDArray[np.floating[Any] | np.bool_]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.concatenate(cut)))[:, None]
 
 
-def _spread(roll: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+def _spread(roll: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (T, 3, 88) of (T, 51), with 0 for keys that there are none of."""
     found = np.zeros((len(roll), 3, PIANO_KEYS), np.float32)
-    found[:, 0, KEYS] = roll
-    found[:, 1, KEYS] = roll * (1 - level) / (roll * (1 - level) + (1 - roll) * level)
+    found[:, :2, KEYS] = roll[:, None]
     found[:, 2, KEYS] = VELOCITY
     return found
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.audeo import dataset
 from models.audeo.dataset import Stored, make_whole
-from models.audeo.evaluation import tally
+from models.audeo.evaluation import levelled, tally
 from models.audeo.published import KEYS
 from models.audeo.published_clips import (
     Fives,
@@ -102,7 +102,7 @@ def test_a_level_is_where_keys_are_down_from() -> None:
         def forward(self, fives: Tensor) -> Tensor:
             return torch.full((len(fives), 51), -1.0)
 
-    found = of_video2roll(Half(), level=0.2)(TUNE.strips[:10], 0)  # type: ignore[arg-type]
+    found = levelled(of_video2roll(Half()), 0.2)(TUNE.strips[:10], 0)  # type: ignore[arg-type]
     assert (found[:, 1, KEYS] > 0.5).all()
     assert (found[:, 0, KEYS] < 0.5).all()
     assert not found[:, :, : KEYS.start].any()
