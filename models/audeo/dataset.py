@@ -19,6 +19,7 @@ from models.audeo.rendering.performance import (
     perform,
     reachable,
 )
+from models.audeo.rendering.playing import play
 from models.audeo.rendering.scores import UNSEEN_PIECES, Score, read_scores
 from stream.errors import ConfigError
 from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH, PITCHES, WHITES
@@ -27,24 +28,49 @@ from stream.music.piano.strip import PX_PER_WHITE, side_of, with_side
 WINDOW_WHITES = 20
 CLIP_S = 3.0
 HELD_OUT_S = 8.0
-HELD_OUT = 88
-"""Begins the seeds of clips to measure on, so that no training draws the same."""
+WHOLE_S = 4.0
+HELD_OUT, WHOLE = 88, 89
+"""Begin the seeds of clips to measure on, and of whole keyboards, so that none draws the same."""
 
 
 def make_clip(seed: int, scores: list[Score]) -> Clip:
-    """Render the training clip of a seed; half of them play scores, where there are any."""
+    """Render the training clip of a seed; half of them play scores, where there are any.
+
+    Half of the scores are played by the rules of `rendering.playing`, half without.
+    """
     rng = np.random.default_rng(seed)
     look = draw_look(rng, str(rng.choice(TRAINING_FAMILIES)))
     beat_s = float(rng.uniform(0.25, 0.9))
     beats = CLIP_S / beat_s
+    playing = perform
     if scores and rng.random() < 0.5:
         notes, left = _excerpt(rng, scores, beats)
+        playing = play if rng.random() < 0.5 else perform
     else:
         left = int(rng.integers(0, WHITES - WINDOW_WHITES + 1))
         inside = _inside(left)
         notes = made_up(rng, inside[0], inside[-1], beats)
-    presses = perform(rng, reachable(notes), beat_s, CLIP_S - 0.1)
+    presses = playing(rng, reachable(notes), beat_s, CLIP_S - 0.1)
     return render(rng, look, presses, left=left, right=left + WINDOW_WHITES, length_s=CLIP_S)
+
+
+def make_whole(seed: int, scores: list[Score]) -> Clip:
+    """Render a training clip of all 88 keys, for networks that see the whole keyboard at once.
+
+    Four seconds at 30 frames a second, of looks and pieces as `make_clip` has them.
+    """
+    rng = np.random.default_rng([WHOLE, seed])
+    look = replace(draw_look(rng, str(rng.choice(TRAINING_FAMILIES))), rate_hz=30.0)
+    beat_s = float(rng.uniform(0.35, 0.75))
+    beats = WHOLE_S / beat_s
+    if scores and rng.random() < 0.5:
+        while len(notes := _excerpt(rng, scores, beats)[0]) < 4:
+            pass
+    else:
+        low = int(rng.integers(30, 60))
+        notes = made_up(rng, low, low + int(rng.integers(24, 41)), beats)
+    presses = perform(rng, reachable(notes), beat_s, WHOLE_S - 0.2)
+    return render(rng, look, presses, left=0, right=WHITES, length_s=WHOLE_S)
 
 
 def make_held_out(seed: int, scores: list[Score], family: str) -> Clip:

@@ -29,6 +29,7 @@ Probabilities = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
 probabilities of onset and frame, and velocity."""
 
 THRESHOLDS = tuple(np.round(np.arange(0.3, 0.96, 0.05), 2).tolist())
+ALL_KEYS = slice(0, KEYS)
 _PX_EDGES = (10.0, 13.0, 17.0)
 _DISTANCE_EDGES = (4.0, 8.0, 16.0)
 
@@ -114,19 +115,32 @@ class Tally:
 
 
 def tally(
-    clips: Iterable[Stored], probabilities: Probabilities, begin: float, late: int = 0
+    clips: Iterable[Stored],
+    probabilities: Probabilities,
+    begin: float,
+    late: int = 0,
+    *,
+    keys: slice = ALL_KEYS,
 ) -> Tally:
-    """Score a model on clips; keys at cut edges of a clip do not count."""
+    """Score a model on clips; only `keys` count, and none at cut edges of a clip."""
     total = Tally()
     for clip in clips:
         found = probabilities(whole_strips(clip), clip.left)
-        score_clip(total, clip, found, begin, late)
+        score_clip(total, clip, found, begin, late, keys=keys)
     return total
 
 
-def score_clip(total: Tally, clip: Stored, found: Floats, begin: float, late: int = 0) -> None:
+def score_clip(
+    total: Tally,
+    clip: Stored,
+    found: Floats,
+    begin: float,
+    late: int = 0,
+    *,
+    keys: slice = ALL_KEYS,
+) -> None:
     """Add the scores of probabilities (T, 3, 88) that were found in a clip."""
-    counts = _counted(clip)
+    counts = _counted(clip, keys)
     found = np.where(counts, found, 0)
     notes = notes_of(found, clip.times_s, begin, late)
     truth = truth_of(clip, counts)
@@ -144,33 +158,58 @@ def score_clip(total: Tally, clip: Stored, found: Floats, begin: float, late: in
             total.add(kind, name, score)
 
 
-def best_threshold(clips: Sequence[Stored], probabilities: Probabilities, late: int = 0) -> float:
+def best_threshold(
+    clips: Sequence[Stored],
+    probabilities: Probabilities,
+    late: int = 0,
+    *,
+    keys: slice = ALL_KEYS,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> float:
     """Return the probability of an onset from which notes score best within 50 ms."""
     found = [probabilities(whole_strips(clip), clip.left) for clip in clips]
 
     def f1(begin: float) -> float:
         total = Tally()
         for clip, values in zip(clips, found, strict=True):
-            score_clip(total, clip, values, begin, late)
+            score_clip(total, clip, values, begin, late, keys=keys)
         return total.tight.f1
 
-    best: float = max(THRESHOLDS, key=f1)
+    best: float = max(thresholds, key=f1)
     return best
 
 
-def best_frame_share(clips: Sequence[Stored], probabilities: Probabilities) -> float:
+def best_frame_share(
+    clips: Sequence[Stored],
+    probabilities: Probabilities,
+    *,
+    keys: slice = ALL_KEYS,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> float:
     """Return the probability of being down from which frames score best."""
     found = [probabilities(whole_strips(clip), clip.left) for clip in clips]
 
     def f1(share: float) -> float:
         total = Score(0, 0, 0)
         for clip, values in zip(clips, found, strict=True):
-            counts = _counted(clip)
+            counts = _counted(clip, keys)
             total += _frame_score(clip, np.where(counts, values, 0), counts, 0, share)
         return total.f1
 
-    best: float = max(THRESHOLDS, key=f1)
+    best: float = max(thresholds, key=f1)
     return best
+
+
+def levelled(probabilities: Probabilities, share: float) -> Probabilities:
+    """Return the same, but that keys are down moved so that `share` becomes 0.5."""
+
+    def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
+        found = probabilities(strips, left).copy()
+        down = found[:, 1] * (1 - share)
+        found[:, 1] = down / (down + (1 - found[:, 1]) * share)
+        return found
+
+    return run
 
 
 def truth_of(clip: Stored, counts: NDArray[np.bool_]) -> Truth:
@@ -184,12 +223,13 @@ def truth_of(clip: Stored, counts: NDArray[np.bool_]) -> Truth:
     )
 
 
-def _counted(clip: Stored) -> NDArray[np.bool_]:
+def _counted(clip: Stored, keys: slice) -> NDArray[np.bool_]:
     width = clip.strips.shape[2] // PX_PER_WHITE
     left = clip.left + (clip.left > 0)
     right = clip.left + width - (clip.left + width < STRIP_WIDTH // PX_PER_WHITE)
     counts = np.zeros(KEYS, bool)
     counts[keys_within(left, right - left)] = True
+    counts[: keys.start] = counts[keys.stop :] = False
     return counts
 
 

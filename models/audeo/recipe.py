@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
 from models.audeo.evaluation import best_frame_share, best_threshold, of_network, tally
 from models.audeo.network import LOOK_AHEADS, OUTPUTS, PianoConfig, PianoNetwork, along
+from models.audeo.rendering.clip import Clip
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
@@ -31,7 +33,7 @@ from stream.music.collect.collecting import find_grid, look_into
 from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
 from stream.vision.video_file import VideoFile
 
-_VALIDATION = 1_000_000
+VALIDATION = 1_000_000
 """Added to the seeds of clips that no network learns from."""
 
 
@@ -67,8 +69,9 @@ def render_clips(
     seeds: Sequence[int],
     workers: int,
     on_progress: Callable[[int], None],
+    make: Callable[[int, list[Score]], Clip] = make_clip,
 ) -> list[Path]:
-    """Render the clips of seeds into a folder, but not those that are there already."""
+    """Render the clips of seeds into a folder by `make`, but not those that are there already."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{seed:07d}.npz" for seed in seeds]
     missing = [(seed, p) for seed, p in zip(seeds, paths, strict=True) if not p.exists()]
@@ -77,15 +80,15 @@ def render_clips(
     done = len(paths) - len(missing)
     on_progress(done)
     with ProcessPoolExecutor(workers) as pool:
-        for _ in pool.map(_render, missing, [folder] * len(missing)):
+        for _ in pool.map(_render, missing, repeat(folder), repeat(make)):
             done += 1
             on_progress(done)
     return paths
 
 
-def _render(what: tuple[int, Path], scores: Path) -> None:
+def _render(what: tuple[int, Path], scores: Path, make: Callable[[int, list[Score]], Clip]) -> None:
     seed, path = what
-    save_clip(path, make_clip(seed, _scores(scores)))
+    save_clip(path, make(seed, _scores(scores)))
 
 
 @lru_cache(maxsize=1)
@@ -149,7 +152,7 @@ def train_piano(
 
     training = rendered(range(recipe.clips), "rendering")
     validation = rendered(
-        range(_VALIDATION, _VALIDATION + recipe.validation_clips), "rendering others"
+        range(VALIDATION, VALIDATION + recipe.validation_clips), "rendering others"
     )
     network = fit(
         network,

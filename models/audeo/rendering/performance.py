@@ -69,10 +69,10 @@ def perform(rng: Random, notes: list[Written], beat_s: float, until_s: float) ->
                 travel_of(rng, velocity), float(rng.uniform(0.03, 0.1)),
             )
         )  # fmt: skip
-    return _without_overlap(presses)
+    return without_overlap(presses)
 
 
-def _without_overlap(presses: list[Press]) -> list[Press]:
+def without_overlap(presses: list[Press]) -> list[Press]:
     """Shorten or leave out presses so that each key has come up before it goes down again."""
     kept: list[Press] = []
     last: dict[int, int] = {}
