@@ -72,6 +72,9 @@ class StreamSpec:
 CLOSED = "closed"
 """Key of the note with the share (0 to 1) of its closing that a node has done, if it takes long."""
 
+GAVE_NOTHING = "gave_nothing"
+"""Key of the note in which a node says why it has come to its end without what it is there for."""
+
 
 class Counters:
     """What a node counts about itself; the run report shows it."""

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from stream.errors import WireError
 
 FORMAT_VERSION = 1
+KINDS = (
+    "spikes", "counts", "rates", "behaviour", "frame", "keypoints", "skeleton", "probabilities",
+    "action", "keyboard", "strip", "keys", "notes", "graph", "samples", "trigger", "levels",
+    "markers",
+)  # fmt: skip
+"""The kinds of packets that nodes of this project make; a node of one's own may have others."""
+
 END_KIND = "end"
 HEADER_LIMIT_BYTES = 64 * 1024
 PAYLOAD_LIMIT_BYTES = 256 * 1024 * 1024
@@ -36,7 +43,7 @@ class Header(msgspec.Struct, kw_only=True):
     v
         Version of this format.
     kind
-        What the array is: `spikes`, `counts`, `rates`, `behaviour`, `frame` and so on.
+        What the array is: one of `KINDS`, `END_KIND`, or a kind of somebody's own.
     seq
         Number of the packet in its stream, from 0, rising by one for every packet emitted. A jump
         means loss between the emitter and here.

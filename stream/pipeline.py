@@ -20,6 +20,7 @@ from stream.registry import node_class
 from stream.units import parse_seconds
 
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+_LONGEST = 64
 _OWN_KEYS = ("use", "from", "group")
 
 
@@ -55,24 +56,25 @@ class _Reader:
                 raise self.error(
                     f"unknown key '{key}'; a pipeline has 'name', 'nodes' and 'realtime'.", key
                 )
+        name = self._plan_name(root.get("name"))
         nodes = root.get("nodes")
         if not isinstance(nodes, dict) or not nodes:
             raise self.error("'nodes' must name at least one node.", "nodes")
-        for name, keys in nodes.items():
-            if not _NAME.match(name):
+        for node, keys in nodes.items():
+            if not _NAME.match(node):
                 raise self.error(
                     "a node's name starts with a letter and has only letters, digits, '-'"
-                    " and '_', 64 at most.", "nodes", name,
+                    " and '_', 64 at most.", "nodes", node,
                 )  # fmt: skip
             if not isinstance(keys, dict):
-                raise self.error("is empty; it needs at least 'use: ...'.", "nodes", name)
-        wanted = {name: self._from(name, keys) for name, keys in nodes.items()}
+                raise self.error("is empty; it needs at least 'use: ...'.", "nodes", node)
+        wanted = {node: self._from(node, keys) for node, keys in nodes.items()}
         planned: dict[str, NodePlan] = {}
         writers: dict[Path, str] = {}
-        for name in self._order(wanted):
-            planned[name] = self._node(name, nodes[name], wanted[name], planned, writers)
+        for node in self._order(wanted):
+            planned[node] = self._node(node, nodes[node], wanted[node], planned, writers)
         plan = Plan(
-            name=str(root.get("name") or self.path.stem),
+            name=name,
             path=str(self.path),
             nodes=planned,
             realtime=self._realtime(root.get("realtime"), [n.group for n in planned.values()]),
@@ -81,6 +83,19 @@ class _Reader:
             raise self.error("no node is a source, so nothing would ever happen.", "nodes")
         self._check_groups(plan)
         return plan
+
+    def _plan_name(self, given: object) -> str:
+        """Return the name of the pipeline, without one that of the file."""
+        name = str(given or self.path.stem)
+        plain = not isinstance(given, dict | list) and name.isprintable() and name.strip()
+        if not plain or len(name) > _LONGEST:
+            shown = repr(name[:_LONGEST]) + "..." * (len(name) > _LONGEST)
+            raise self.error(
+                f"the name of a pipeline is one line of text of at most {_LONGEST} characters,"
+                f" found {shown}; write another 'name'.",
+                "name",
+            )
+        return name
 
     def _realtime(self, given: object, groups: Collection[str]) -> tuple[str, ...]:
         names = [] if given is None else given
@@ -163,7 +178,10 @@ class _Reader:
             raise self.error(str(error), "nodes", name, "use") from None
         group = keys.get("group", name)
         if not isinstance(group, str) or not _NAME.match(group):
-            raise self.error(f"expected a name, found {group!r}.", "nodes", name, "group")
+            raise self.error(
+                f"expected a name like that of a node, found {group!r}; it starts with a letter and"
+                " has only letters, digits, '-' and '_', 64 at most.", "nodes", name, "group",
+            )  # fmt: skip
         settings = self._settings(name, cls, keys)
         inputs, links = self._links(name, cls, wanted, planned, group)
         try:

@@ -44,7 +44,7 @@ def pipeline_schema() -> dict[str, Any]:
         "title": "innervate pipeline",
         "type": "object",
         "properties": {
-            "name": {"type": "string"},
+            "name": {"type": "string", "maxLength": 64},
             "nodes": {
                 "type": "object",
                 "propertyNames": _NAME,

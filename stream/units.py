@@ -62,6 +62,8 @@ def parse_hertz(value: object) -> float:
 
 def format_seconds(seconds: float) -> str:
     """Write a duration in the unit that reads best, such as `5 ms`."""
+    if not seconds:
+        return "0 s"
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size and (unit not in ("h", "min") or seconds % size == 0):
             return f"{seconds / size:g} {unit}"

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from stream.commands import bench
+from stream.packet import END_KIND, KINDS
+from stream.registry import installed_nodes
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -50,6 +52,15 @@ def test_every_node_and_every_command_is_listed() -> None:
     listed = (ROOT / "docs" / "nodes.md").read_text("utf-8")
     assert [name for name in nodes if f"`{name}`" not in listed] == []
     assert [name for name in commands if f"`innervate {name}`" not in listed] == []
+
+
+def test_every_kind_of_packet_that_nodes_make_is_in_the_wire_format() -> None:
+    page = (ROOT / "docs" / "wire-format.md").read_text("utf-8")
+    table = page.partition("| kind | array |")[2].partition("\n\n")[0]
+    rows = [row.split(" | ")[0] for row in table.splitlines()]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted((*KINDS, END_KIND))
+    nodes, _ = installed_nodes()
+    assert {kind for node in nodes.values() for kind in node.accepts} - {"*", *KINDS} == set()
 
 
 def test_every_benchmark_that_a_page_names_is_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +17,8 @@ from models.commands.options import bin_width_s
 from models.lyapunov.sweep import Sweep, Trial, finish_promising, grid, recipe_of, time_of_all
 from models.spikes.dataset import prepare
 from models.spikes.recipe import SETTINGS, Recipe, held_out_units, input_columns, train_system
-from stream.commands.output import make_folder, write_json
-from stream.errors import ConfigError
+from stream.commands.output import check_folder, make_folder, write_json
+from stream.errors import ConfigError, RunError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
 
@@ -38,7 +39,10 @@ def sweep(
     hidden: Annotated[str, typer.Option(help="Widths to try.")] = "32,64,128",
     learning_rate: Annotated[str, typer.Option(help="Rates to try.")] = "0.0005,0.0015,0.005",
     dropout: Annotated[str, typer.Option(help="Rates to try.")] = "0,0.2,0.4",
-    updates: Annotated[int | None, typer.Option(min=1, help="Most optimiser steps.")] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Most optimiser steps, by default {SETTINGS['gru'].updates}."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all weights.")] = 0,
 ) -> None:
     """Train every combination of settings a little, and only what is promising to its end.
@@ -53,8 +57,8 @@ def sweep(
         _numbers("--learning-rate", learning_rate, float),
         _numbers("--dropout", dropout, float),
     )
-    make_folder("--out", out)
-    if any(out.iterdir()):
+    check_folder("--out", out)
+    if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out: {out} is not empty; name a new folder.")
     torch.set_num_threads(1)
     recording = load_recording(data)
@@ -69,18 +73,21 @@ def sweep(
         training=training,
     )
     parts = prepare(recording, recipe.width_s, behaviour or None)
-    swept = Sweep(
-        recipe, parts.select("train"), parts.select("validation"),
-        input_columns(parts, recipe.held_out), out,
-    )  # fmt: skip
+    inputs = input_columns(parts, recipe.held_out)
+    make_folder("--out", out)
     console = Console(highlight=False, soft_wrap=True)
     with console.status("") as status:
-        trials = _run(swept, settings, status.update)
-        best = min((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0)
-        status.update("training the best one")
-        train_system(data, recipe_of(best.setting, recipe), out / "best")
-    for path in out.glob("*.pt"):
-        path.unlink()
+        try:
+            with tempfile.TemporaryDirectory(dir=out) as folder:
+                swept = Sweep(
+                    recipe, parts.select("train"), parts.select("validation"), inputs, Path(folder)
+                )
+                trials = _run(swept, settings, status.update)
+        except KeyboardInterrupt:
+            raise RunError(
+                "interrupted; a sweep keeps nothing until all settings are judged, and the same"
+                " command begins it again.", 130,
+            ) from None  # fmt: skip
     spent, of_all = time_of_all(trials)
     console.print(_table(trials))
     finished = sum(t.loss is not None for t in trials)
@@ -89,7 +96,6 @@ def sweep(
         f" all would have taken an estimated {format_seconds(round(of_all, 1))}"
         f" ({1 - spent / of_all:.0%} saved)"
     )
-    console.print(f"next: innervate export {out / 'best'} --out model.onnx", markup=False)
     rows = [
         {
             **asdict(t.setting), "early_loss": t.early_loss, "largest_exponent": t.largest_exponent,
@@ -101,6 +107,16 @@ def sweep(
     write_json(
         "--out", out / "sweep.json", {"name": "sweep", "conditions": conditions, "rows": rows}
     )
+    best = min((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0)
+    with console.status("training the best one"):
+        try:
+            train_system(data, recipe_of(best.setting, recipe), out / "best")
+        except KeyboardInterrupt:
+            raise RunError(
+                f"interrupted while the best setting was trained; {out / 'sweep.json'} has the"
+                " table, and to get the network sweep again into another folder.", 130,
+            ) from None  # fmt: skip
+    console.print(f"next: innervate export {out / 'best'} --out model.onnx", markup=False)
 
 
 def _run(swept: Sweep, settings: list[Any], tell: Any) -> list[Trial]:

@@ -38,7 +38,8 @@ def run_for_system(context: typer.Context, command: str, systems: Mapping[str, s
     name = context.args[0]
     if name not in systems:
         raise ConfigError(
-            f"there is no system '{name}' to {command}; there is {', '.join(systems)}."
+            f"there is no system '{name}' to {command}; the first word after '{command}' is one of"
+            f" {', '.join(systems)}."
         )
     module, _, function = systems[name].partition(":")
     app = typer.Typer(add_completion=False)

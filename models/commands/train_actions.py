@@ -18,6 +18,8 @@ from models.sesar.trained import Card
 from models.sesar.training import Progress
 from stream.units import format_seconds
 
+_RECIPE = Recipe()
+
 
 def train(
     system: Annotated[str, typer.Argument(help="sesar.")],
@@ -25,13 +27,15 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with the JSON files of NW-UCLA.")],
     background: Annotated[Path, typer.Option(help="Folder with the skeletons of UTD-MHAD.")],
     out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
-    members: Annotated[int | None, typer.Option(min=1, help="Networks that decide together.")] = (
-        None
+    members: Annotated[int, typer.Option(min=1, help="Networks that decide together.")] = (
+        _RECIPE.members
     ),
-    updates: Annotated[int | None, typer.Option(min=1, help="Optimiser steps a member.")] = None,
+    updates: Annotated[int, typer.Option(min=1, help="Optimiser steps a member.")] = (
+        _RECIPE.training.updates
+    ),
     pretraining: Annotated[
-        int | None, typer.Option(min=0, help="Optimiser steps a member without labels.")
-    ] = None,
+        int, typer.Option(min=0, help="Optimiser steps a member without labels.")
+    ] = _RECIPE.pretraining.updates,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and dropout.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
@@ -43,14 +47,12 @@ def train(
     """
     torch.set_num_threads(threads)
     actions, others, about = load_training_data(data, background)
-    recipe = Recipe()
-    recipe = replace(recipe, training=replace(recipe.training, seed=seed))
-    if members is not None:
-        recipe = replace(recipe, members=members)
-    if updates is not None:
-        recipe = replace(recipe, training=replace(recipe.training, updates=updates))
-    if pretraining is not None:
-        recipe = replace(recipe, pretraining=replace(recipe.pretraining, updates=pretraining))
+    recipe = replace(
+        _RECIPE,
+        members=members,
+        training=replace(_RECIPE.training, seed=seed, updates=updates),
+        pretraining=replace(_RECIPE.pretraining, updates=pretraining),
+    )
     console = Console()
     columns = (
         TextColumn("{task.description}"),

@@ -13,7 +13,7 @@ from rich.markup import escape
 from models.commands.options import bin_width_s
 from models.spikes.baselines.fitting import train_baseline
 from models.spikes.recipe import held_out_units
-from stream.commands.output import make_folder
+from stream.commands.output import check_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
@@ -45,7 +45,7 @@ def train(
     """
     if seed is not None and system != "mlp":
         raise ConfigError(f"--seed: nothing about a {system} is drawn; leave it out.")
-    make_folder("--out", out)
+    check_folder("--out", out)
     torch.set_num_threads(1)
     recording = load_recording(data)
     console = Console()

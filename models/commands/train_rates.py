@@ -16,11 +16,13 @@ from models.commands.options import bin_width_s
 from models.spikes.recipe import SETTINGS, SYSTEMS, Recipe, held_out_units, train_system
 from models.spikes.trained import Card
 from models.spikes.training import Progress
-from stream.commands.output import make_folder
+from models.stndt.streaming import StreamingConfig
+from stream.commands.output import check_folder
 from stream.errors import ConfigError
 from stream.spikes.nwb import load_recording
 from stream.units import format_seconds
 
+_STNDT = StreamingConfig(n_in=1, n_out=1)
 _SPATIAL = ("none", "frozen", "recursive", "exact")
 
 
@@ -39,16 +41,34 @@ def train(
     held_out: Annotated[
         str, typer.Option(help="FILE.json:N, the Nth list of units (from 0) that are not fed in.")
     ] = "",
-    window: Annotated[int | None, typer.Option(help="Bins that attention sees (stndt).")] = None,
-    layers: Annotated[int | None, typer.Option(help="Number of layers (stndt).")] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help=f"Bins that attention sees, by default {_STNDT.window} (stndt)."),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help=f"Number of layers, by default {_STNDT.layers} (stndt).")
+    ] = None,
     spatial: Annotated[
-        str | None, typer.Option(help=f"Mixing over neurons: {', '.join(_SPATIAL)} (stndt).")
+        str | None,
+        typer.Option(
+            help=f"Mixing over neurons: {', '.join(_SPATIAL)}, by default {_STNDT.spatial} (stndt)."
+        ),
     ] = None,
     look_ahead: Annotated[
-        int | None, typer.Option(help="Bins by which output lags input, for accuracy (stndt).")
+        int | None,
+        typer.Option(
+            help="Bins by which output lags input, for accuracy, by default"
+            f" {_STNDT.look_ahead} (stndt)."
+        ),
     ] = None,
     updates: Annotated[
-        int | None, typer.Option(min=1, help="Most optimiser steps to take.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most optimiser steps to take, by default "
+            + ", ".join(f"{s.updates} ({name})" for name, s in SETTINGS.items())
+            + ".",
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of weights, masks and dropout.")
@@ -67,7 +87,7 @@ def train(
     }  # fmt: skip
     network = {name: value for name, value in network.items() if value is not None}
     _check(system, network)
-    make_folder("--out", out)
+    check_folder("--out", out)
     torch.set_num_threads(threads)
     recording = load_recording(data)
     training: dict[str, Any] = {"seed": seed}

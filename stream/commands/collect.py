@@ -30,7 +30,8 @@ def collect(
         typer.Option(help="MIDI input by a part of its name; by default the only one."),
     ] = None,
     duration: Annotated[
-        str | None, typer.Option("--for", help="Stop after this long, such as '10 min'.")
+        str | None,
+        typer.Option("--for", help="Stop after this long, such as '10 min'; by default at Ctrl-C."),
     ] = None,
     video: Annotated[
         Path | None, typer.Option(help="A video instead of a camera, with '--midi-file'.")

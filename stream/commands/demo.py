@@ -17,7 +17,7 @@ PIPELINE = Path(__file__).parents[1] / "demo.yaml"
 
 
 def demo(
-    duration: Annotated[str, typer.Option("--for", help="How long to run.")] = "20 s",
+    duration: Annotated[str, typer.Option("--for", help="How long to run, such as 10s.")] = "20 s",
     report: Annotated[
         Path | None, typer.Option(help="Write the report as JSON to this file.")
     ] = None,

@@ -25,7 +25,6 @@ from stream.runtime.scheduling import PRIORITY, claim_real_time, release_real_ti
 
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 _MODULES = {"pyzmq": "zmq", "pyyaml": "yaml", "hdrhistogram": "hdrh"}
-_EXTRAS = ("nwb", "train", "audio", "loop", "lsl", "page")
 _PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
 _TIMER_PERIOD_NS = 5_000_000
 _TIMER_ROUNDS = 100
@@ -100,14 +99,15 @@ def _packages() -> Iterator[Finding]:
     for name, least in wanted.get("", {}).items():
         if name not in _RUNTIMES:  # They have rows of their own.
             yield _package(name, least)
-    for extra in _EXTRAS:
-        there = {name: _installed(name) for name in wanted.get(extra, {})}
+    for extra in sorted(wanted.keys() - {"", "dev"}):
+        there = {name: _installed(name) for name in wanted[extra]}
         missing = [name for name, found in there.items() if found is None]
         found = ", ".join(f"{name} {number}" for name, number in there.items() if number)
         if missing:
             yield Finding(
                 f"extra '{extra}'", "note", f"missing: {', '.join(missing)}",
-                f"if you need it: pip install 'innervate[{extra}]'",
+                f"if you need it: pip install 'innervate[{extra}]'"
+                f" (in a checkout: -e '.[{extra}]')",
             )  # fmt: skip
         else:
             yield Finding(f"extra '{extra}'", "ok", found)

@@ -65,8 +65,8 @@ def import_recording(
         if mapping is not None or options:
             raise ConfigError("'--out' is missing: the NWB file to write.")
         for path in files:
-            console.print(f"[bold]{escape(str(path))}[/]")
-            console.print("\n".join(f"  {escape(line)}" for line in list_variables(path)))
+            variables = "\n".join(f"  {escape(line)}" for line in list_variables(path))
+            console.print(f"[bold]{escape(str(path))}[/]\n{variables}")
         return
     _check_out(out, files)
     with Progress(console=console, transient=True) as progress:

@@ -125,7 +125,11 @@ def _scores(contract: Contract) -> Table:
 
 
 def _lines(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"{key.replace('_', ' ')}: {_value(value)}" for key, value in values.items())
+    return "\n".join(
+        f"{key.replace('_', ' ')}: {_value(value)}"
+        for key, value in values.items()
+        if value not in (None, "")
+    )
 
 
 def _value(value: Any) -> str:

@@ -35,9 +35,12 @@ def keyboard(
     out: Annotated[
         Path | None, typer.Option(help="Write the picture with the keys drawn in, .png or .jpg.")
     ] = None,
-    keys: Annotated[int | None, typer.Option(help="How many keys the keyboard has.")] = None,
+    keys: Annotated[
+        int | None, typer.Option(help="How many keys the keyboard has; by default as seen.")
+    ] = None,
     lowest: Annotated[
-        str | None, typer.Option(help="Name of the first white key in view, such as C2.")
+        str | None,
+        typer.Option(help="Name of the first white key in view, such as C2; by default as seen."),
     ] = None,
 ) -> None:
     """Find the keys of a piano in a picture or video, and say how sure that is.

@@ -26,6 +26,20 @@ def check_file(option: str, path: Path | None) -> None:
         )
 
 
+def check_folder(option: str, path: Path) -> None:
+    """Refuse a place where no folder could be made, without making one.
+
+    Raises
+    ------
+    ConfigError
+        It is no folder, or lies in none that may be written to.
+    """
+    there = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "may not be written to" if there.is_dir() else "is a file"
+        raise ConfigError(f"{option}: {path} cannot be a folder: {there} {why}.")
+
+
 def make_folder(option: str, path: Path | None) -> None:
     """Make a folder, unless it is there.
 

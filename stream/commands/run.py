@@ -22,7 +22,12 @@ from stream.units import parse_seconds, to_ns
 def run(
     pipeline: Annotated[Path, typer.Argument(help="Pipeline file (YAML).")],
     duration: Annotated[
-        str | None, typer.Option("--for", help="Stop after this long, such as '30 s' or 10min.")
+        str | None,
+        typer.Option(
+            "--for",
+            help="Stop after this long, such as '30 s' or 10min. What is due by then still goes all"
+            " the way, so a pipeline that cannot keep up takes longer.",
+        ),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write the report as JSON to this file.")

@@ -14,7 +14,7 @@ from stream.connectome.estimators import METHODS, Method, estimator, variables
 from stream.connectome.graph import CAVEAT
 from stream.connectome.sliding import Fading, Running, Sliding
 from stream.errors import ConfigError, GraphError
-from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.node import GAVE_NOTHING, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.units import Seconds, format_seconds
 
@@ -144,6 +144,7 @@ class Connectome(Node[ConnectomeSettings]):
         self._seq: int | None = None
         self._segment: int | None = None
         self._missed = 0
+        self._no_graph_yet = ""
         self._graphs = self._changes = self._limited = 0
         self._changed = False
 
@@ -169,6 +170,17 @@ class Connectome(Node[ConnectomeSettings]):
         self._came = 0
         self._add()
         return self._refresh(packet)
+
+    def finish(self) -> Iterable[Packet]:
+        """Say why no graph came, if none did."""
+        if not self._graphs:
+            every = format_seconds(self.settings.every)
+            why = self._no_graph_yet or (
+                f"{self._came} bins came, the first graph was due after {self._every} ('every' is"
+                f" {every}); take a shorter 'every' or more data."
+            )
+            self.context.counters.note(GAVE_NOTHING, why)
+        return ()
 
     def _refusal(self, packet: Packet) -> str:
         """Return why a bin cannot be taken, or nothing."""
@@ -232,7 +244,7 @@ class Connectome(Node[ConnectomeSettings]):
     def _refuse_graph(self, error: GraphError) -> None:
         """Say that there is no graph: while the window fills that is as it should be."""
         if not self._graphs:
-            self.context.counters.note("waited_for", str(error))
+            self._no_graph_yet = str(error)
             return
         if not self._missed:
             _log.warning("no graph: %s", error)

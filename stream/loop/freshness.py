@@ -72,7 +72,14 @@ class Freshness:
         if not -self._max_age_ns <= age_ns <= self._max_age_ns:
             reason = "too_old" if age_ns > 0 else "from_the_future"
             self._context.counters.drop(reason)
-            self._say_once(reason, "'%s' brought data of %.3f s ago", stream, age_ns / 1e9)
+            self._say_once(
+                reason,
+                "'%s' brought data %s %s, not to be acted on (max_age %s); more are only counted",
+                stream,
+                format_seconds(round(abs(age_ns) / 1e9, 3)),
+                "old" if age_ns > 0 else "from the future",
+                format_seconds(self._max_age_ns / 1e9),
+            )
             return False
         node = self._nodes[stream]
         self._due_ns[node] = now_ns + self._stall_ns[node]

@@ -10,7 +10,7 @@ import numpy as np
 
 from stream.errors import ConfigError
 from stream.loop.trigger import LEVELS, TRIGGER
-from stream.loop.values import LABELLED
+from stream.loop.values import ACTION
 from stream.music.held import Held
 from stream.music.notes import CONTROL, NOTE_OFF, NOTE_ON, PROGRAM, are_events
 from stream.node import StreamSpec
@@ -54,8 +54,7 @@ class StreamMessages:
         self._spec = spec
         self._held = Held()
         makers: dict[str, Callable[[Packet], list[Message]]] = {
-            TRIGGER: self._fired, "notes": self._notes, LEVELS: self._vector,
-            **dict.fromkeys(LABELLED, self._label),
+            TRIGGER: self._fired, "notes": self._notes, LEVELS: self._vector, ACTION: self._label,
         }  # fmt: skip
         self._of = makers.get(spec.kind, self._vector)
         if self._of == self._vector and (len(spec.shape) != 1 or spec.shape[0] is None):
@@ -91,7 +90,7 @@ class StreamMessages:
         """Return what brings a receiver to the safe state: levels 0, no label, no note held."""
         if self._spec.kind == LEVELS:
             return self._values([0] * len(self._names))
-        if self._spec.kind in LABELLED:
+        if self._spec.kind == ACTION:
             return [self._say(UNKNOWN, [0.0])]
         return [self._note(*message) for message in self._held.release()]
 

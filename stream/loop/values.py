@@ -17,8 +17,8 @@ Values = NDArray[np.float64]
 
 Read = Callable[[Packet], Values]
 
-LABELLED = frozenset({"action", "labels"})
-"""Kinds whose packets carry `label` and `probability` in their `meta`."""
+ACTION = "action"
+"""The kind whose packets carry `label` and `probability` in their `meta`."""
 _SHOWN = 12
 
 
@@ -106,7 +106,7 @@ class _Spikes:
 
 
 def _label(stream: str, spec: StreamSpec, label: str) -> Read:
-    if spec.kind not in LABELLED:
+    if spec.kind != ACTION:
         raise ConfigError(
             f"label: '{stream}' carries {spec.kind}, not labels; use 'channel' to look at a class."
         )

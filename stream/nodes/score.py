@@ -24,7 +24,7 @@ class Score(Node[NodeSettings]):
     """
 
     use = "score"
-    summary = "R2 of a stream of estimates against a stream of true values."
+    summary = "R2 of a stream of estimates against a stream of true values"
     accepts = frozenset({"rates", "behaviour"})
     max_inputs: ClassVar[int | None] = 2
 

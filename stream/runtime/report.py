@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.errors import RunError
+from stream.node import GAVE_NOTHING
 from stream.plan import Plan
 
 _PACKAGES = ("innervate", "numpy", "pyzmq", "msgspec", "onnxruntime", "onnxruntime-gpu", "pynwb")
@@ -172,6 +173,10 @@ def _print_tables(report: Report, console: Console) -> None:
             markup=False, highlight=False,
         )  # fmt: skip
     for name, node in report.nodes.items():
+        if why := node["notes"].get(GAVE_NOTHING):
+            console.print(
+                f"'{name}' gave nothing: {why}", style="yellow", markup=False, soft_wrap=True
+            )
         if (file := node["notes"].get("file")) and Path(file).exists():
             console.print(
                 f"'{name}' recorded {file}", markup=False, highlight=False, soft_wrap=True

@@ -74,8 +74,9 @@ def run_plan(
     -------
     Report
         Its `exit` is 0 after a clean end, also one by Ctrl-C, SIGTERM or SIGHUP; 1 when a node
-        failed, died or hung; 2 when a node could not open, so that nothing was started; 130 when a
-        second Ctrl-C cut the end short. Its `message` says which node and why.
+        failed, died or hung; 2 when a node could not open, so that nothing was started; 130 when
+        it was to end before it had started, or a second Ctrl-C cut the end short. Its `message`
+        says which node and why.
 
     Raises
     ------
@@ -181,7 +182,10 @@ class _Supervisor:
                 self._fail(None, "the run was cut short by a second Ctrl-C", 130)
                 break
             if self._interrupts and not self._stopping:
-                self._stop()
+                if self._start_ns:
+                    self._stop()
+                else:
+                    self._fail(None, "the run was interrupted before it had started", 130)
             self._cut_openings()
             if not self._start_ns and not self._stopping and self._all_ready():
                 self._start()

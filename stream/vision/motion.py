@@ -75,7 +75,7 @@ class Clock:
 class ResampleSettings(NodeSettings):
     """Settings of `skeletons.resample`."""
 
-    period: Seconds = Field(0.1, ge=1e-3, description="from tick to tick, such as 100 ms")
+    period: Seconds = Field(0.1, ge=1e-3, description="from tick to tick")
     hole: Seconds = Field(
         1.0, description="after a longer time without a pose, a new segment begins"
     )

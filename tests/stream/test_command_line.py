@@ -58,6 +58,13 @@ def test_a_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("module", ["typer", "torch"])
+def test_ctrl_c_while_a_command_loads_is_one_word_and_130(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    done = innervate("train", "stndt", "--data", "x.nwb", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_benchmark_that_needs_an_extra_says_which_and_is_listed_without_it(
     tmp_path: Path,
 ) -> None:
@@ -138,6 +145,16 @@ def test_a_run_that_fails_says_why_like_any_other_error(tmp_path: Path) -> None:
     assert "the probe [0] fell out" in done.stderr
     assert "fell out" not in done.stdout
     assert "logs in" in done.stdout
+
+
+@pytest.mark.parametrize("system", ["kalman", "gru"])
+def test_a_training_without_its_recording_leaves_no_folder(
+    innervate_here: Call, tmp_path: Path, system: str
+) -> None:
+    out = tmp_path / "trained"
+    said = innervate_here("train", system, "--data", tmp_path / "none.nwb", "--out", out)
+    said.refuses("none.nwb is not there")
+    assert not out.exists()
 
 
 @pytest.fixture

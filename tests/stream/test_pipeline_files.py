@@ -101,6 +101,11 @@ def test_links_get_the_delivery_they_ask_for_or_the_default_of_their_kind(load) 
     }
 
 
+def test_a_pipeline_without_a_name_is_called_like_its_file(load) -> None:
+    for line, name in (("", "p"), ("name: ''", "p"), ("name: A/ä 1", "A/ä 1")):
+        assert load(TICK + line).name == name
+
+
 def test_a_node_without_a_group_has_one_of_its_own_name(load) -> None:
     assert load(GOOD).groups == {"front": ("tick",), "half": ("half",), "out": ("out",)}
 
@@ -132,6 +137,13 @@ TICK = "nodes:\n  t: {use: Ticker, every: 5 ms}\n"
     [
         ("[1, 2]", "p.yaml:1: a pipeline file is a mapping"),
         ("nodes: {a: {use: [}", "p.yaml:1: is not valid YAML"),
+        (
+            TICK + "name: " + "n" * 65,
+            "p.yaml:3: the name of a pipeline is .* at most 64 characters",
+        ),
+        (TICK + 'name: "\\e[2J"', "found '.x1b.2J'; write another 'name'"),
+        (TICK + "name: '  '", "found '  '"),
+        (TICK + "name: [a]", "one line of text"),
         ("noddes: {}", "unknown key 'noddes'"),
         (TICK + "realtime: t", "p.yaml:3: expected a list of groups"),
         (TICK + "realtime: [tt]", "p.yaml:3: 'realtime' names 'tt', which is no group"),

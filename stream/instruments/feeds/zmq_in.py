@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from stream.errors import ConfigError, WireError
 from stream.instruments.feeds.readers import Came, ZmqReader
@@ -18,7 +19,7 @@ from stream.instruments.names import Names
 from stream.instruments.sample_clock import SampleClock
 from stream.node import Context, NodeSettings, StreamSpec
 from stream.nodes.zmq_tap import leaves_host, read_public, read_secret
-from stream.packet import END_KIND, HEADER_LIMIT_BYTES, Packet, decode
+from stream.packet import END_KIND, HEADER_LIMIT_BYTES, KINDS, Packet, decode
 from stream.units import Seconds
 
 # Of a stream whose packets have no fixed size.
@@ -59,6 +60,17 @@ class ZmqInSettings(NodeSettings):
     curve_secret_key_file: Path | None = Field(
         None, description="this side's key pair, a .key_secret file; needed for another host"
     )
+
+    @field_validator("kind")
+    @classmethod
+    def _well_spelt(cls, kind: str) -> str:
+        near = difflib.get_close_matches(kind.lower(), KINDS, n=1)
+        if near and kind not in KINDS:
+            raise ValueError(
+                f"expected {', '.join(KINDS)} or a kind of your own, found '{kind}'; did you mean"
+                f" '{near[0]}'?"
+            )
+        return kind
 
     @model_validator(mode="after")
     def _complete(self) -> ZmqInSettings:

@@ -18,9 +18,9 @@ from stream.packet import Packet
 
 _TYPES = {
     "rates": "Rates", "counts": "Counts", "behaviour": "Behaviour", "samples": "Signal",
-    "levels": "Levels", "labels": "Markers", "trigger": "Markers", "spikes": "Spikes",
+    "levels": "Levels", "action": "Markers", "trigger": "Markers", "spikes": "Spikes",
 }  # fmt: skip
-_MARKERS = frozenset({"labels", "trigger"})
+_MARKERS = frozenset({"action", "trigger"})
 _UNITS = {"uV": "microvolts", "": "none"}
 STALLED = "stalled"
 """The marker that is sent when a stream of labels or triggers brings nothing any more."""
@@ -135,7 +135,7 @@ class LslOut(Node[LslOutSettings]):
         self._outlets.clear()
 
     def _mark(self, stream: str, packet: Packet) -> None:
-        if packet.kind == "labels":
+        if packet.kind == "action":
             label = str(packet.meta.get("label", ""))
             if label == self._labels.get(stream):
                 return

@@ -90,9 +90,8 @@ class Guard:
             self._out.send_message(to_bytes(control(ALL_NOTES_OFF, 0, channel)))
 
     def close(self) -> None:
-        """Leave the port when what was sent is out."""
+        """Wait until what was sent is out: the end of the process leaves the port."""
         time.sleep(_LAST_WORDS_S)
-        self._out.close_port()
 
     def _is_listed(self) -> bool:
         names: list[str] = self._probe.get_ports()
@@ -168,4 +167,5 @@ def _hangup() -> tuple[signal.Signals, ...]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:4]))
+    # To close a port of JACK can crash a process, as the end of Python would: see `midi_listener`.
+    os._exit(main(*sys.argv[1:4]))

@@ -18,8 +18,7 @@ from stream.packet import Packet
 
 _PATIENCE_S = 0.002
 _SILENCE_NS = 20_000_000
-_LOOK_NS = 1_000_000_000
-_QUIET_NS = 3_000_000_000
+_AGAIN_NS = 1_000_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -59,21 +58,29 @@ class MidiIn(Source[MidiInSettings]):
         return {"": notes_spec(None)}
 
     def open(self, context: Context) -> None:
-        """Open the input."""
+        """Open the input.
+
+        Raises
+        ------
+        ConfigError
+            It is not there any more, or another program has it.
+        """
         super().open(context)
         self._start_ns: int | None = None
         self._lock = threading.Condition()
         self._waiting: list[tuple[int, list[int]]] = []
         self._held = Held()
         self._segment = 0
-        self._last_ns = self._looked_ns = self._played_ns = 0
+        self._last_ns = self._tried_ns = 0
+        self._away = False
         self._port: InputPort = find_input(self.settings.port)
         self._input: OpenInput | None = OpenInput(self._port, self._take)
+        self._input.wait_open(context.alive)
         context.counters.note("port", self._port.name)
 
     def start(self, start_ns: int) -> None:
         """Count time from the common start; what came before is not part of the run."""
-        self._start_ns = self._last_ns = self._looked_ns = start_ns
+        self._start_ns = self._last_ns = start_ns
 
     def due_ns(self) -> int | None:
         """Return now: what somebody plays is not known beforehand."""
@@ -87,12 +94,9 @@ class MidiIn(Source[MidiInSettings]):
             # Whatever comes once the lock is free again comes later than that.
             now_ns = time.monotonic_ns()
             waiting, self._waiting = self._waiting, []
-        packets = [
-            packet for t_ns, data in waiting if (packet := self._packet(t_ns, data)) is not None
-        ]
-        if now_ns - self._looked_ns >= _LOOK_NS:
-            self._looked_ns = now_ns
-            packets += self._look(now_ns)
+        self._notice_return(now_ns)
+        packets = self._packets(waiting)
+        packets += self._notice_loss()
         if not packets and now_ns - self._last_ns >= _SILENCE_NS:
             packets.append(self._make(now_ns, []))
         if packets:
@@ -111,6 +115,10 @@ class MidiIn(Source[MidiInSettings]):
             self._waiting.append((time.monotonic_ns(), data))
             self._lock.notify()
 
+    def _packets(self, waiting: list[tuple[int, list[int]]]) -> list[Packet]:
+        made = (self._packet(t_ns, data) for t_ns, data in waiting)
+        return [packet for packet in made if packet is not None]
+
     def _packet(self, t_ns: int, data: list[int]) -> Packet | None:
         assert self._start_ns is not None
         if t_ns < self._start_ns:
@@ -120,29 +128,36 @@ class MidiIn(Source[MidiInSettings]):
             return None
         message = (data[0], data[1], data[2] if len(data) == 3 else 0)
         self._held.take(message)
-        self._played_ns = t_ns
         return self._make(t_ns, [message])
 
-    def _look(self, now_ns: int) -> list[Packet]:
-        """Notice an input that has gone, and one that is back."""
-        counters = self.context.counters
-        quiet = now_ns - self._played_ns >= _QUIET_NS
-        if self._input is not None and not self._input.is_there(thoroughly=quiet):
-            _log.warning("the MIDI input '%s' has gone", self._port.name)
-            self._input.close()
-            self._input = None
-            counters.count("outages")
-            return [self._make(now_ns, self._held.release())]
-        if self._input is None:
+    def _notice_return(self, now_ns: int) -> None:
+        if self._input is None and now_ns - self._tried_ns >= _AGAIN_NS:
+            self._tried_ns = now_ns
             try:
                 self._port = find_input(self.settings.port or self._port.name)
-                self._input = OpenInput(self._port, self._take)
             except ConfigError as error:
                 _log.info("%s", error)
-                return []
+                return
+            self._input = OpenInput(self._port, self._take)
+        if self._away and self._input is not None and self._input.is_open:
             _log.warning("the MIDI input '%s' is back", self._port.name)
+            self._away = False
             self._segment += 1
-        return []
+
+    def _notice_loss(self) -> list[Packet]:
+        """Return what came last, and let go of what was held."""
+        if self._input is None or not self._input.has_gone:
+            return []
+        self._input.close()
+        self._input = None
+        if self._away:  # It had only been tried.
+            return []
+        _log.warning("the MIDI input '%s' has gone", self._port.name)
+        self._away = True
+        self.context.counters.count("outages")
+        with self._lock:
+            last, self._waiting = self._waiting, []
+        return [*self._packets(last), self._make(time.monotonic_ns(), self._held.release())]
 
     def _make(self, t_ns: int, messages: list[Message]) -> Packet:
         assert self._start_ns is not None

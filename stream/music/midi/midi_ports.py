@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from stream.errors import ConfigError
-from stream.music.midi.midi_system import CLIENT, load_rtmidi
+from stream.music.midi.midi_listener import FAILED, OPENED
+from stream.music.midi.midi_system import CLIENT, load_rtmidi, without_numbers
 
-# ALSA's own loop, and numbers that are others when a device is plugged in again.
+# ALSA's own loop.
 _LOOP = "Midi Through"
-_NUMBERS = re.compile(r" \d+:\d+$")
+_OPEN_S = 20.0
 
 
 class InputPort(NamedTuple):
@@ -55,60 +59,75 @@ def find_input(wanted: str | None) -> InputPort:
 class OpenInput:
     """An input that is open, whose messages go to a function of (bytes as numbers).
 
-    Clock, active sensing and system exclusive messages are left out.
+    Another process owns it, see `midi_listener`. Clock, active sensing and system exclusive
+    messages are left out.
+
+    Attributes
+    ----------
+    is_open
+        It has been opened; true when the first message comes.
+    trouble
+        Why it could not be opened; empty if it could.
     """
 
-    def __init__(self, port: InputPort, take: Any) -> None:
-        """Open an input.
+    def __init__(self, port: InputPort, take: Callable[[list[int]], None]) -> None:
+        """Begin to open an input; `take` is called in a thread of its own."""
+        self.is_open = False
+        self.trouble = ""
+        self._name = port.name
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "stream.music.midi.midi_listener",
+                str(port.api), without_numbers(port.name),
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            # Ctrl-C is for the run.
+            process_group=0,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._listen, args=[take], daemon=True)
+        self._thread.start()
+
+    def wait_open(self, alive: Callable[[], None]) -> None:
+        """Wait until it is open, calling `alive` meanwhile.
 
         Raises
         ------
         ConfigError
             It is not there any more, or another program has it.
         """
-        self._rtmidi = rtmidi = load_rtmidi()
-        self._api = port.api
-        self._name = _NUMBERS.sub("", port.name)
-        try:
-            self._midi = rtmidi.MidiIn(rtapi=port.api, name=CLIENT)
-            self._midi.set_callback(lambda event, _: take(event[0]))
-            self._midi.open_port(_stable_names(self._midi).index(self._name), name="in")
-        except (rtmidi.RtMidiError, ValueError) as error:
-            raise ConfigError(f"the MIDI input '{port.name}' cannot be opened: {error}.") from None
+        end = time.monotonic() + _OPEN_S
+        while not self.is_open and not self.has_gone and time.monotonic() < end:
+            alive()
+            self._thread.join(0.01)
+        if not self.is_open:
+            why = self.trouble or f"nothing happened in {_OPEN_S:g} s"
+            raise ConfigError(f"the MIDI input '{self._name}' cannot be opened: {why}.")
 
-    def is_there(self, *, thoroughly: bool) -> bool:
-        """Tell whether the device is still there: a lost one sends nothing, which tells nothing.
-
-        A client of JACK goes on seeing the ports of a server that has died. That is only noticed
-        `thoroughly`, which takes some milliseconds in which messages have to wait for their time.
-        """
-        anew = thoroughly and self._api == self._rtmidi.API_UNIX_JACK
-        names = self._names_anew() if anew else _stable_names(self._midi)
-        return self._name in (names or ())
+    @property
+    def has_gone(self) -> bool:
+        """Whether nothing will come any more, since the device or the MIDI system has gone."""
+        return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Let go of it."""
-        self._midi.cancel_callback()
-        if self._names_anew() is None:
-            # The client of a JACK server that has died cannot be closed without a crash.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
-            return
-        self._midi.close_port()
-        self._midi.delete()
+        """Let go of it; what has come until now has been taken then."""
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
-    def _names_anew(self) -> list[str] | None:
-        """Return the inputs as a new client sees them; None when no MIDI system answers."""
-        try:
-            probe = self._rtmidi.MidiIn(rtapi=self._api, name=f"{CLIENT} look")
-        except self._rtmidi.RtMidiError:
-            return None
-        names = _stable_names(probe)
-        probe.delete()
-        return names
-
-
-def _stable_names(midi: Any) -> list[str]:
-    return [_NUMBERS.sub("", name) for name in midi.get_ports()]
+    def _listen(self, take: Callable[[list[int]], None]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            what, _, rest = line.rstrip("\n").partition(" ")
+            if what == FAILED:
+                self.trouble = rest
+                return
+            # The first message may be faster than this line.
+            self.is_open = True
+            if what != OPENED:
+                take(list(bytes.fromhex(what)))
 
 
 def _inputs(rtmidi: Any) -> list[InputPort]:

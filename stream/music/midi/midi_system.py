@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ _APIS = {
     "core": "API_MACOSX_CORE", "windows": "API_WINDOWS_MM",
 }  # fmt: skip
 CLIENT = "innervate"
+# Others when a device is plugged in again.
+_NUMBERS = re.compile(r" \d+:\d+$")
 _NO_WHEELS = (3, 13)
 _HELP = (
     "On Linux load the sequencer of ALSA (modprobe snd-seq), or start JACK and write 'api: jack'."
@@ -60,6 +63,16 @@ def midi_out(api: Api) -> Any:
         return rtmidi.MidiOut(rtapi=number, name=CLIENT)
     except rtmidi.RtMidiError as error:
         raise ConfigError(f"no MIDI system answers here ({error}). {_HELP}") from None
+
+
+def without_numbers(name: str) -> str:
+    """Return the name of a port without the numbers that ALSA adds to it."""
+    return _NUMBERS.sub("", name)
+
+
+def stable_names(midi: Any) -> list[str]:
+    """Return the ports that a client sees, by `without_numbers`."""
+    return [without_numbers(name) for name in midi.get_ports()]
 
 
 def find_port(wanted: str, names: list[str]) -> int:

@@ -256,6 +256,7 @@ class SynthNode(Node[SynthSettings]):
             late_notes=player.late,
             clipped_blocks=player.clipped,
             voices_stolen=player.synth.stolen,
+            notes_unprepared=player.synth.unprepared,
             trouble=speaker.trouble,
         )
 

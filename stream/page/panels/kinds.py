@@ -12,10 +12,9 @@ from stream.page.panels.traces import Traces
 from stream.vision.layouts import LAYOUTS
 
 _BY_KIND: dict[str, type[Panel]] = {
-    "spikes": Raster, "counts": Raster, "rates": Heat, "behaviour": Trajectory, "labels": Label,
-    "action": Label, "probabilities": Label, "skeleton": Skeleton, "keypoints": Skeleton,
-    "frame": Video, "notes": Roll, "graph": Matrix, "trigger": Triggers, "levels": Triggers,
-    "samples": Traces,
+    "spikes": Raster, "counts": Raster, "rates": Heat, "behaviour": Trajectory, "action": Label,
+    "probabilities": Label, "skeleton": Skeleton, "keypoints": Skeleton, "frame": Video,
+    "notes": Roll, "graph": Matrix, "trigger": Triggers, "levels": Triggers, "samples": Traces,
 }  # fmt: skip
 KINDS = tuple(_BY_KIND)
 """Kinds of streams that the page shows."""
@@ -23,7 +22,7 @@ _AXES = {
     "spikes": 2, "samples": 2, "notes": 2, "frame": 3, "graph": 3, "skeleton": (2, 3),
     "keypoints": (2, 3),
 }  # fmt: skip
-_NAMED = ("labels", "action", "probabilities", "trigger", "levels")
+_NAMED = ("action", "probabilities", "trigger", "levels")
 _VARYING = ("spikes", "samples", "notes")
 
 

@@ -21,7 +21,7 @@ from models.lyapunov.prediction import (
 from models.lyapunov.sweep import finish_promising, grid
 from models.spikes.simulated import WIDTH_S, coupled_population
 from models.spikes.trained import load_trained
-from stream.errors import ConfigError
+from stream.errors import ConfigError, RecordingError, RunError
 from stream.spikes.nwb import write_recording
 
 RANDOM = np.random.default_rng(0)
@@ -123,9 +123,38 @@ def test_the_command_writes_the_table_and_the_best_network(
     assert card.network["hidden"] == best["hidden"]
     assert card.training["learning_rate"] == best["learning_rate"]
     assert card.width_s == WIDTH_S
-    assert not list(out.glob("*.pt"))
+    assert sorted(path.name for path in out.iterdir()) == ["best", "sweep.json"]
     with pytest.raises(ConfigError, match="not empty"):
         sweep("gru", data=data, out=out)
+
+
+@pytest.mark.parametrize(
+    ("stage", "says", "left"),
+    [
+        ("_run", "keeps nothing until all settings are judged", []),
+        ("train_system", "sweep.json has the table", ["sweep.json"]),
+    ],
+)
+def test_a_sweep_that_is_interrupted_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, says: str, left: list[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    data, out = tmp_path / "session.nwb", tmp_path / "swept"
+    write_recording(coupled_population(0, units=6, bins=1000).recording, data)
+    monkeypatch.setattr(f"models.commands.sweep.{stage}", interrupted)
+    settings = {"hidden": "6", "learning_rate": "0.003", "dropout": "0"}
+    with pytest.raises(RunError, match=says) as ended:
+        sweep("gru", data=data, out=out, updates=50, **settings)
+    assert ended.value.exit_code == 130
+    assert [path.name for path in out.iterdir()] == left
+
+
+def test_a_recording_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError):
+        sweep("gru", data=tmp_path / "none.nwb", out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
 
 
 def test_grids_that_make_no_sense_are_refused(tmp_path: Path) -> None:

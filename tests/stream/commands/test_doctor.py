@@ -24,6 +24,9 @@ def test_it_says_what_is_there_and_what_is_not(tmp_path):
     assert table["name"] == "doctor"
     assert {"Python", "pyzmq", "extra 'train'", "ONNX Runtime", "real-time priority"} <= set(rows)
     assert {"sound", "MIDI"} <= set(rows)
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"dev"}
+    assert {f"extra '{extra}'" for extra in extras} <= set(rows)
     assert rows["CPUExecutionProvider"]["state"] == "ok"
     assert re.match(r"late by p50 \d+ us, p99 \d+ us", rows["timer, paced sources"]["found"])
     problems = [row for row in table["rows"] if row["state"] == "problem"]

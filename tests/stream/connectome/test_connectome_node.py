@@ -10,7 +10,7 @@ from stream.connectome.connectome import CHANGE, Connectome, ConnectomeSettings
 from stream.errors import ConfigError
 from stream.loop.rules import Rule
 from stream.loop.values import reader
-from stream.node import Context, StreamSpec
+from stream.node import GAVE_NOTHING, Context, StreamSpec
 from stream.packet import Packet, encode_header
 
 WIDTH_NS = 10_000_000
@@ -135,6 +135,22 @@ def test_graphs_that_cannot_be_made_are_counted_and_marked_as_a_gap():
     first = next(p for p in again if not p.output)
     assert len(quiet) < 50
     assert first.gap >= dropped
+
+
+def test_a_node_that_made_no_graph_says_why():
+    node, _ = _node(_spec(), every="10 s")
+    _feed(node, _spikes(300))
+    assert list(node.finish()) == []
+    said = node.context.counters.notes[GAVE_NOTHING]
+    assert said.startswith("300 bins came, the first graph was due after 1000 ('every' is 10 s)")
+    node, _ = _node(_spec())
+    _feed(node, _spikes(15))
+    node.finish()
+    assert "take a longer window" in node.context.counters.notes[GAVE_NOTHING]
+    node, _ = _node(_spec())
+    _feed(node, _spikes(300))
+    node.finish()
+    assert GAVE_NOTHING not in node.context.counters.notes
 
 
 @pytest.mark.parametrize("fading", [False, True])

@@ -52,7 +52,7 @@ def test_a_stream_that_brings_nothing_has_stalled_and_is_back_with_its_next_pack
     assert "out: 'rates' brings nothing fresh for 20 ms: to the safe state" in told
 
 
-def test_data_that_are_too_old_are_refused_counted_and_do_not_keep_a_stream_alive(watch):
+def test_data_that_are_too_old_are_refused_counted_and_do_not_keep_a_stream_alive(watch, caplog):
     fresh, counters = watch(stall=0.02, max_age=1.0)
     fresh.due_ns()
     assert fresh.take("rates", packet(10))
@@ -61,6 +61,8 @@ def test_data_that_are_too_old_are_refused_counted_and_do_not_keep_a_stream_aliv
     assert not fresh.take("rates", packet(1100))
     assert fresh.stalls() == ["rates"]
     assert counters.dropped == {"too_old": 2}
+    (told,) = (m for m in caplog.messages if "old" in m)
+    assert told.endswith("old, not to be acted on (max_age 1 s); more are only counted")
 
 
 def test_times_that_lie_ahead_by_hours_are_refused_too(watch):

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from stream.errors import RunError
+from stream.node import GAVE_NOTHING
 from stream.runtime.report import Report, print_report, write_report
 
 
@@ -19,6 +20,7 @@ def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) 
         pipeline="p", exit=0, message="", duration_s=1.0,
         nodes={
             "saved": {**node, "notes": {"file": str(file)}},
+            "graphs": {**node, "notes": {GAVE_NOTHING: "3 bins came."}},
             "lost": {**node, "notes": {"file": str(tmp_path / "never-written.nwb")}},
         },
         links={link: {**latency, "packets": 1, "dropped": 0, "lost": 0}},
@@ -29,6 +31,7 @@ def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) 
     text = out.getvalue()
     assert f"'saved' recorded {file}\n" in text
     assert "never-written" not in text
+    assert "'graphs' gave nothing: 3 bins came.\n" in text
     assert "…" not in text
     folded = "".join(line.split(" ")[0] for line in text.splitlines())
     assert link in folded

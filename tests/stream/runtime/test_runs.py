@@ -309,6 +309,18 @@ def test_a_node_that_cannot_open_does_not_wait_for_one_that_takes_long(
     assert "'bad'" in report.message
 
 
+def test_a_run_that_is_ended_before_it_has_started_does_not_count_as_one(
+    run: Run, sink_file: Path
+) -> None:
+    report = run(
+        on_status=lambda status: status["state"] == "starting",
+        src=ticker(count=100), mid=echo("src", slow_open_s=1000.0), out=sink("mid", sink_file),
+    )  # fmt: skip
+    assert report.exit == 130
+    assert "interrupted before it had started" in report.message
+    assert report.nodes["src"]["packets_out"] == 0
+
+
 def test_a_sink_may_take_its_time_to_close_its_file(run: Run, sink_file: Path) -> None:
     report = run(src=ticker(count=20), out=sink("src", sink_file, close_s=1.5))
     assert (report.exit, report.message) == (0, "")

@@ -146,6 +146,13 @@ def test_what_a_kind_needs_beyond_names_is_said_under_meta() -> None:
             ZmqInSettings.model_validate(given | bad)
 
 
+def test_a_misspelt_kind_is_refused_and_a_kind_of_ones_own_is_not() -> None:
+    for kind, meant in (("ratse", "rates"), ("Counts", "counts"), ("spike", "spikes")):
+        with pytest.raises(ValueError, match=f"found '{kind}'; did you mean '{meant}'"):
+            ZmqInSettings.model_validate(LIKE_RATES | {"kind": kind})
+    ZmqInSettings.model_validate(LIKE_RATES | {"kind": "pupil"})
+
+
 def test_messages_that_are_no_packets_are_refused(tmp_path) -> None:
     with zmq.Context() as context:
         publisher = context.socket(zmq.XPUB)

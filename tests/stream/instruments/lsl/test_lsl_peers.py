@@ -35,7 +35,7 @@ INPUTS = {
     "rates": StreamSpec("rates", (3,), "float32", ("u1", "u2", "u3"), "Hz", 0.005),
     "raw": StreamSpec("samples", (None, 2), "float32", ("a", "b"), "uV", 1e-3, {"rate_hz": 1000.0}),
     "hand": StreamSpec("behaviour", (2,), "float32", ("x", "y"), "mm/s"),
-    "action": StreamSpec("labels", (2,), "float32", ("sit", "walk"), "", 0.1),
+    "action": StreamSpec("action", (2,), "float32", ("sit", "walk"), "", 0.1),
     "rule": StreamSpec("trigger", (2,), "uint8", ("fast", "slow"), "", 0.1),
     "spikes": StreamSpec("spikes", (None, 2), "int64", ("u1", "u2")),
 }
@@ -162,7 +162,7 @@ def send_all(sink) -> list[int]:
         sink.process("raw", packet("samples", f32([[2 * k, 0], [2 * k + 1, 1]]), t_ns))
         sink.process("hand", packet("behaviour", f32([k, 2 * k]), t_ns))
         if k < len(labels):
-            sink.process("action", packet("labels", f32([0, 0]), t_ns, meta={"label": labels[k]}))
+            sink.process("action", packet("action", f32([0, 0]), t_ns, meta={"label": labels[k]}))
         sink.process("rule", packet("trigger", np.uint8([k == 3, k in (3, 7)]), t_ns))
         two = i64([[10**9 - 4 * MS, 1], [10**9 - MS, 0]])
         sink.process("spikes", packet("spikes", two if k % 5 == 0 else two[:0], t_ns, 5 * MS))

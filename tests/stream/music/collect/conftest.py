@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from piano_doubles import Keyboard
+from midi_device import Keyboard, answers
 
 HERE = Path(__file__).parent
 # The camera double is beside the tests of vision.
@@ -52,23 +52,15 @@ def mortal_jack(
 def _serve(
     what: str, do_without: Callable[[str], NoReturn], wait_for: Callable[..., None]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    import rtmidi
-
     if not shutil.which("jackd"):
         do_without("needs jackd: apt-get install jackd2")
     name = f"collect-{what}-{os.getpid()}"
 
-    def answers() -> bool:
-        try:
-            rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
-        except rtmidi.RtMidiError:
-            return False
-        return True
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JACK_DEFAULT_SERVER", name)
         server = subprocess.Popen(
-            ["jackd", "-n", name, "-r", "-d", "dummy", "-r", "48000", "-p", "128"],
+            # Synchronous: otherwise messages are lost when others have the processors.
+            ["jackd", "-n", name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", "128"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         wait_for(answers, server)
@@ -91,4 +83,4 @@ def plug_in(collect_jack: object) -> Iterator[Callable[[str], Keyboard]]:
 
     yield plug
     for keyboard in keyboards:
-        keyboard.unplug()
+        keyboard.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,28 +86,3 @@ class Camera:
         level = 35 + 30 * depth if IS_BLACK[key] else 235 - 40 * depth
         self._cv2.fillPoly(picture, outline, (level,) * 3, self._cv2.LINE_AA, 4)
         self._cv2.polylines(picture, outline, True, (90, 90, 90), 1, self._cv2.LINE_AA, 4)
-
-
-class Keyboard:
-    """A MIDI keyboard as a program sees it. `name` is what it is called by."""
-
-    def __init__(self, name: str) -> None:
-        import rtmidi
-
-        self.name = f"{name}:keys"
-        self._midi = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name=name)
-        self._midi.open_virtual_port("keys")
-
-    def send(self, message: tuple[int, ...]) -> None:
-        self._midi.send_message(list(message))
-
-    def forget(self) -> None:
-        """Leave it as it is: after the death of its JACK server it cannot be closed."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._midi))
-        self._midi = None
-
-    def unplug(self) -> None:
-        if self._midi is not None:
-            self._midi.close_port()
-            self._midi.delete()
-            self._midi = None

@@ -19,7 +19,8 @@ import mido
 import numpy as np
 import pytest
 from innervate_command import starting
-from piano_doubles import HEIGHT, WIDTH, Camera, Keyboard, grid, midi, played
+from midi_device import Keyboard
+from piano_doubles import HEIGHT, WIDTH, Camera, grid, midi, played
 from vision_doubles import MjpegCamera
 
 from stream.commands.collect import collect as collect_command
@@ -111,7 +112,7 @@ class Performance:
         self.over.set()
         self._thread.join()
         self.camera.close()
-        self.keyboard.unplug()
+        self.keyboard.close()
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +235,7 @@ def test_what_was_recorded_before_camera_or_keyboard_went_away_is_a_set(
             performance.cut.set()
         else:
             performance.over.set()
-            performance.keyboard.unplug()
+            performance.keyboard.close()
         output = process.communicate(timeout=100)[0]
     finally:
         performance.end()

@@ -86,7 +86,7 @@ def test_a_keyboard_that_goes_away_lets_go_of_its_keys_and_is_found_again(plug_i
     piano.send(control(SUSTAIN, 100))
     piano.send(note_off(67))
     wait_for(lambda: keys.has(4))
-    piano.unplug()
+    piano.close()
     wait_for(lambda: keys.has(6))
     assert keys.messages[4:] == [note_off(60), control(SUSTAIN, 0)]
     assert keys.node.context.counters.notes["outages"] == 1
@@ -119,7 +119,6 @@ def test_a_midi_system_that_dies_is_noticed(plug_in, run, wait_for, mortal_jack)
     wait_for(lambda: keys.has(1))
     mortal_jack.terminate()
     mortal_jack.wait()
-    piano.forget()
     wait_for(lambda: keys.has(2))
     assert keys.messages[1] == note_off(60)
     assert keys.node.context.counters.notes["outages"] == 1

@@ -15,6 +15,7 @@ from typing import NoReturn
 import psutil
 import pytest
 from innervate_command import starting_runs
+from midi_device import Instrument, answers
 from tiny_font import write_font
 
 from benchmarks._null_sink import Capture, NullSink
@@ -79,20 +80,15 @@ class Jack:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            ["jackd", "-n", _SERVER, "-r", "-d", "dummy", "-r", "48000", "-p", "1024"],
+            # Synchronous: otherwise messages are lost when others have the processors.
+            ["jackd", "-n", _SERVER, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", "1024"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        import rtmidi
-
         end = time.monotonic() + 20
-        while True:
-            try:
-                rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
-                return
-            except rtmidi.SystemError:
-                # A server tells nobody that it is ready: it can only be tried.
-                assert time.monotonic() < end, "JACK does not start"
-                time.sleep(0.05)
+        while not answers():
+            # A server tells nobody that it is ready: it can only be tried.
+            assert time.monotonic() < end, "JACK does not start"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -113,58 +109,13 @@ def jack(do_without: Callable[[str], NoReturn], monkeypatch: pytest.MonkeyPatch)
     server.kill()
 
 
-class Receiver:
-    """An instrument: what came to it, and which keys are down."""
-
-    def __init__(self) -> None:
-        import rtmidi
-
-        self._in = rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="instrument")
-        self._in.ignore_types(active_sense=False)
-        self._seen: list[list[int]] = []
-
-    def be_there_as(self, name: str) -> None:
-        self._in.open_virtual_port(name)
-
-    def connect(self, name: str, wait_for: Callable[..., None]) -> None:
-        """Connect to a port as soon as it is there."""
-        wait_for(lambda: any(name in port for port in self._in.get_ports()))
-        (number,) = (at for at, port in enumerate(self._in.get_ports()) if name in port)
-        self._in.open_port(number)
-
-    def close(self) -> None:
-        if not self._in.is_deleted:
-            self._in.close_port()
-            self._in.delete()
-
-    @property
-    def messages(self) -> list[list[int]]:
-        """What came, without Active Sensing."""
-        return [message for message in self.all if message != [0xFE]]
-
-    @property
-    def all(self) -> list[list[int]]:
-        while (found := self._in.get_message()) is not None:
-            self._seen.append(found[0])
-        return self._seen
-
-    @property
-    def down(self) -> set[int]:
-        keys: set[int] = set()
-        for message in self.messages:
-            if message[0] & 0xF0 == 0x90 and message[2]:
-                keys.add(message[1])
-            elif message[0] & 0xF0 in (0x80, 0x90):
-                keys.discard(message[1])
-        return keys
-
-
 @pytest.fixture
-def receiver(jack: Jack) -> Iterator[Callable[[], Receiver]]:
-    made: list[Receiver] = []
+def receiver(jack: Jack) -> Iterator[Callable[[], Instrument]]:
+    """Return what makes an instrument that can be played."""
+    made: list[Instrument] = []
 
-    def make() -> Receiver:
-        made.append(Receiver())
+    def make() -> Instrument:
+        made.append(Instrument())
         return made[-1]
 
     yield make

@@ -217,7 +217,7 @@ def test_notes_reach_another_program_with_pitch_and_velocity(start, receiver, wa
         notes={"use": "toy_music:Scale", "notes": 5, "lasts": 200},
         score={"use": "midi", "from": "notes", "virtual": "keys", "api": "jack"},
     )
-    instrument.connect("keys", wait_for)
+    instrument.connect("keys")
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     # The first may have been played before this program was connected.
@@ -342,10 +342,8 @@ def test_a_port_whose_server_dies_does_not_end_the_run(  # noqa: PLR0917
             "use": "midi", "from": "notes", "virtual": "keys", "api": "jack", "file": str(mid)
         },
     )  # fmt: skip
-    instrument.connect("keys", wait_for)
+    instrument.connect("keys")
     wait_for(lambda: instrument.down, process)
-    # A client of JACK in this very process would not survive the end of its server.
-    instrument.close()
     guard = part(process, GUARD)
     jack.kill()
     wait_for(lambda: not guard.is_running(), process)

@@ -191,12 +191,15 @@ def test_volume_panorama_and_bend_of_a_channel_are_followed(make_synth):
     assert pitch_hz(rendered(synth, 0.5)) == pytest.approx(PITCH_HZ * 2 ** (2 / 12), rel=2e-3)
 
 
-def test_programs_choose_what_plays_and_what_is_not_prepared_is_counted(make_synth):
+def test_programs_choose_what_plays_and_what_is_not_prepared_is_counted(make_synth, tmp_path):
     synth = make_synth({KEY_RANGE: 127 << 8}, presets=(0, 5))
     synth.apply(*program(5))
     synth.apply(*note_on(ROOT, 100))
     assert synth.sounding == 1
     assert synth.unprepared == 0
+    unprepared = Synth(Samples(SoundFont(tmp_path / "tiny.sf2")), 1.0)
+    unprepared.apply(*note_on(ROOT, 100))
+    assert (unprepared.sounding, unprepared.unprepared) == (0, 1)
 
 
 MESSAGES = st.tuples(st.integers(0x80, 0xEF), st.integers(0, 127), st.integers(0, 127))
