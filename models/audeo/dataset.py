@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.audeo.rendering.clip import Clip, render
-from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, Random, draw_look
+from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, Random, draw_look, loosen
 from models.audeo.rendering.performance import (
     Written,
+    let_go,
     made_up,
     perform,
     reachable,
@@ -36,7 +37,8 @@ HELD_OUT, WHOLE = 88, 89
 def make_clip(seed: int, scores: list[Score]) -> Clip:
     """Render the training clip of a seed; half of them play scores, where there are any.
 
-    Half of the scores are played by the rules of `rendering.playing`, half without.
+    Half of the scores are played by the rules of `rendering.playing`, half without. Hands of odd
+    seeds lie loosely over the keys, those of even ones reach for each.
     """
     rng = np.random.default_rng(seed)
     look = draw_look(rng, str(rng.choice(TRAINING_FAMILIES)))
@@ -51,6 +53,9 @@ def make_clip(seed: int, scores: list[Score]) -> Clip:
         inside = _inside(left)
         notes = made_up(rng, inside[0], inside[-1], beats)
     presses = playing(rng, reachable(notes), beat_s, CLIP_S - 0.1)
+    if seed % 2:
+        look = loosen(rng, look, left + WINDOW_WHITES / 2)
+        presses = let_go(presses)
     return render(rng, look, presses, left=left, right=left + WINDOW_WHITES, length_s=CLIP_S)
 
 

@@ -26,7 +26,7 @@ from models.audeo.network import LOOK_AHEADS, OUTPUTS, PianoConfig, PianoNetwork
 from models.audeo.rendering.clip import Clip
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
-from models.audeo.training import Checkpoint, TrainingSettings, fit
+from models.audeo.training import Checkpoint, TrainingSettings, between, fit
 from models.trained_folder import WEIGHTS, claim_folder
 from stream.files import file_sha256
 from stream.music.collect.collecting import find_grid, look_into
@@ -39,12 +39,16 @@ VALIDATION = 1_000_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, on how many clips of three seconds, judged on how many others."""
+    """What is trained, on how many clips of three seconds, judged on how many others.
+
+    `share` is that of the learned weights in what comes out; the rest are those it went on from.
+    """
 
     network: PianoConfig = field(default_factory=PianoConfig)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     clips: int = 1600
     validation_clips: int = 60
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,8 @@ def train_piano(
         device=device,
         workers=workers,
     )
+    if start is not None and recipe.share < 1:
+        network = between(load_trained(start).network, network, recipe.share)
     others = [load_clip(path) for path in validation]
     level_frames(network, others)
     trained = Trained(network, _card(network, recipe, others, about, time.monotonic() - began))
@@ -254,7 +260,12 @@ def _card(
             "collected": about["collected"],
             "licence": "rendered by this project; scores of the music21 corpus",
         },
-        training={**asdict(recipe.training), "start": about["start"], "took_s": round(took_s, 1)},
+        training={
+            **asdict(recipe.training),
+            "start": about["start"],
+            "share": recipe.share,
+            "took_s": round(took_s, 1),
+        },
         scores=scores,
         versions={"innervate": version("innervate"), "torch": str(torch.__version__)},
     )

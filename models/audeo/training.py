@@ -182,6 +182,18 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
     return batch._replace(**{n: t.to(device, non_blocking=True) for n, t in tensors.items()})
 
 
+def between(before: PianoNetwork, after: PianoNetwork, share: float) -> PianoNetwork:
+    """Return a network whose weights lie between two of the same shape, at `share` of the way.
+
+    Between a network and what it became in a further training there is often a better one than
+    either end, on what the first knew and on what is new (Wortsman et al., CVPR 2022, "Robust
+    fine-tuning of zero-shot models").
+    """
+    mixed = copy.deepcopy(before)
+    follow_average(mixed, after, 1 - share)
+    return mixed
+
+
 def follow_average(average: PianoNetwork, network: PianoNetwork, keep: float) -> None:
     """Move a running average of a network, of which `keep` stays."""
     with torch.no_grad():

@@ -30,6 +30,14 @@ def train(
     finetune: Annotated[
         Path | None, typer.Option(help="Folder of a trained network to go on from.")
     ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Of the new weights, the rest being those of --finetune: below 1 it forgets less.",
+        ),
+    ] = None,
     collected: Annotated[
         list[Path] | None, typer.Option(help="Set of `innervate collect`; may be given again.")
     ] = None,
@@ -42,20 +50,27 @@ def train(
         int, typer.Option(min=1, help="Processes that render, then draw batches.")
     ] = 2,
     batch: Annotated[int | None, typer.Option(min=1, help="Crops an update.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.0, help="Highest learning rate.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped one.")] = False,
 ) -> None:
     """Train the live piano network on rendered keyboards and hands, and on sets of your own.
 
-    With --finetune it goes on from a trained network, for fewer updates at a lower rate. With
-    --unlabelled as well, it only gets used to a video, from which it learns what it is sure of.
+    With --finetune it goes on from a trained network, for fewer updates at a lower rate; with
+    --share the weights end between those before and after. With --unlabelled instead, it only gets
+    used to a video, from which it learns what it is sure of.
     """
     torch.set_num_threads(threads)
     if unlabelled is not None and (finetune is None or collected):
         raise ConfigError(
             "--unlabelled goes with --finetune, which names the trained network that is to get used"
             " to the video, and without --collected."
+        )
+    if share is not None and (finetune is None or unlabelled is not None):
+        raise ConfigError(
+            "--share goes with --finetune, which names the trained network that the rest of the"
+            " weights are of, and without --unlabelled."
         )
     if device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(
@@ -72,6 +87,10 @@ def train(
         recipe = replace(recipe, training=replace(recipe.training, updates=updates))
     if batch is not None:
         recipe = replace(recipe, training=replace(recipe.training, batch=batch))
+    if rate is not None:
+        recipe = replace(recipe, training=replace(recipe.training, rate=rate))
+    if share is not None:
+        recipe = replace(recipe, share=share)
     console = Console()
     columns = (
         TextColumn("{task.description}"), BarColumn(),

@@ -14,8 +14,8 @@ from stream.music.keyboard import CENTRES_U, IS_BLACK, LOWEST_PITCH
 Floats = NDArray[np.float64]
 
 # Of the right hand, thumb to little finger: fingertips from the middle one, in whites.
-_TIP_U = np.array([-2.1, -0.95, 0.0, 0.95, 1.9])
-_TIP_Y = np.array([1.25, 0.15, 0.0, 0.2, 0.75])
+TIP_U = np.array([-2.1, -0.95, 0.0, 0.95, 1.9])
+TIP_Y = np.array([1.25, 0.15, 0.0, 0.2, 0.75])
 _MIDDLE = 2
 
 
@@ -54,14 +54,14 @@ def _move(
     side = 1 if hand else -1
     order = np.arange(5) if hand else np.arange(5)[::-1]
     size = look.hand_size
-    tip_u = (side * _TIP_U * size)[order] if not hand else _TIP_U * size
-    tip_y = _TIP_Y[order] if not hand else _TIP_Y
+    tip_u = (side * TIP_U * size)[order] if not hand else TIP_U * size
+    tip_y = TIP_Y[order] if not hand else TIP_Y
     # From here on, fingers are numbered from left to right.
-    fingers, centres = _fingering(rng, presses, tip_u)
+    fingers, centres = fingering(rng, presses, tip_u)
     middle_u = _glide(times_s, [p.bottom_s for p in presses], centres, rest_u)
     wander = np.cumsum(rng.normal(0, 0.03, len(times_s)))
     reach = rng.uniform(3.0, 5.6) + 0.8 * np.tanh(wander - wander.mean())
-    reach = reach + _away(rng, presses, times_s)
+    reach = reach + away(rng, presses, times_s)
     middle = np.stack([middle_u, reach], axis=1)
 
     tips = np.empty((len(times_s), 5, 3))
@@ -75,11 +75,11 @@ def _move(
     for press, finger in zip(presses, fingers, strict=True):
         _press(rng, press, times_s, look, tip=tips[:, finger], natural_y=reach + tip_y[finger])
     for at_s in times_s[0] + np.cumsum(rng.exponential(1 / max(look.feints, 1e-3), 20)):
-        _feint(rng, times_s, tips[:, int(rng.integers(5))], float(at_s))
+        feint(rng, times_s, tips[:, int(rng.integers(5))], float(at_s))
     return HandMotion(side, tips, middle)
 
 
-def _away(rng: Random, presses: list[Press], times_s: Floats) -> Floats:
+def away(rng: Random, presses: list[Press], times_s: Floats) -> Floats:
     """Return how far off the keys a hand still is that comes to play, or is again when done."""
     away = np.zeros_like(times_s)
     if not presses:
@@ -93,7 +93,7 @@ def _away(rng: Random, presses: list[Press], times_s: Floats) -> Floats:
     return away
 
 
-def _feint(rng: Random, times_s: Floats, tip: Floats, at_s: float) -> None:
+def feint(rng: Random, times_s: Floats, tip: Floats, at_s: float) -> None:
     """Move a fingertip (T, 3) as if to play, and back, without touching a key."""
     share = np.clip(1 - np.abs(times_s - at_s) / rng.uniform(0.05, 0.2), 0, 1)[:, None]
     tip += share * rng.normal(0, [0.25, 0.5, 0.1])
@@ -137,8 +137,13 @@ def depth_at(press: Press, times_s: Floats) -> Floats:
     return np.asarray(down**1.5 * (1 - up**0.8))
 
 
-def _fingering(rng: Random, presses: list[Press], tip_u: Floats) -> tuple[list[int], list[float]]:
-    """Choose a finger for each press, and where the middle of the hand then is."""
+def fingering(
+    rng: Random, presses: list[Press], tip_u: Floats, stretch: float = np.inf
+) -> tuple[list[int], list[float]]:
+    """Choose a finger for each press, and where the middle of the hand then is.
+
+    No finger then is more than `stretch` beside where it lies by itself.
+    """
     fingers: list[int] = []
     centres: list[float] = []
     centre = float("nan")
@@ -162,7 +167,8 @@ def _fingering(rng: Random, presses: list[Press], tip_u: Floats) -> tuple[list[i
             if np.isnan(centre):
                 centre = u - tip_u[_MIDDLE]
             finger = min(free, key=lambda f: abs(u - centre - tip_u[f]))
-            centre += 0.35 * (u - centre - tip_u[finger])
+            beside = u - centre - tip_u[finger]
+            centre += float(np.copysign(max(0.35 * abs(beside), abs(beside) - stretch), beside))
         fingers.append(finger)
         centres.append(centre)
     return fingers, centres

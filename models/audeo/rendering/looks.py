@@ -67,7 +67,8 @@ class Look:
     shadow_y: float
     shadow_strength: float
     shadow_softness: float
-    # Hands.
+    # Hands. How wide the last joint is against the others, how much brighter a nail is, and
+    # whether they move as in `loose_hands`.
     skin: Colour
     finger_width: float
     hand_size: float
@@ -75,6 +76,9 @@ class Look:
     hover: float
     feints: float
     sleeve: Colour | None
+    finger_tip: float
+    nail: float
+    loose: bool
     # Camera.
     camera_u: float
     camera_y: float
@@ -99,6 +103,31 @@ def draw_look(rng: Random, family: str) -> Look:
         There is no such family.
     """
     return _FAMILIES[family](rng, _any_look(rng))
+
+
+def loosen(rng: Random, look: Look, middle_u: float) -> Look:
+    """Return a look with hands as people have them, and often the view of a cheap camera on them.
+
+    It then is over the middle of what is shown, has few pixels for a key, and burns whites out.
+    """
+    u = rng.uniform
+    gain, skin = look.gain, look.skin
+    if rng.random() < 0.6:
+        gain = float(u(1.1, 1.6))
+        look = replace(
+            look, white=_grey(rng, 225, 250, 3), gap=_grey(rng, 120, 225, 4),
+            gap_width=float(u(0.015, 0.06)), gain=gain, black=_grey(rng, 15, 60, 3),
+            gradient_u=look.gradient_u / 2, gradient_y=look.gradient_y / 2,
+            px_per_white=float(u(8, 13)), camera_u=middle_u + float(rng.normal(0, 4)),
+            camera_y=3.5 + look.camera_height * float(np.tan(u(-0.12, 0.12))),
+        )  # fmt: skip
+        # What exposes hands well burns whites out.
+        skin = skin * u(0.8, 1.1) / gain
+    return replace(
+        look, loose=True, skin=skin, finger_width=float(u(0.55, 0.95)),
+        finger_tip=float(u(0.5, 0.9)), nail=float(u(-60, 35)), finger_shade=float(u(0.7, 1.0)),
+        hand_size=float(u(0.85, 1.2)), feints=float(u(0, 2)),
+    )  # fmt: skip
 
 
 def _grey(rng: Random, low: float, high: float, tint: float = 6.0) -> Colour:
@@ -134,6 +163,7 @@ def _any_look(rng: Random) -> Look:
         finger_width=u(0.6, 0.98), hand_size=u(0.85, 1.15), finger_shade=u(0.6, 0.97),
         hover=float(np.exp(u(np.log(0.08), np.log(0.9)))), feints=sometimes(0.5, 0.6),
         sleeve=_grey(rng, 10, 230, 30) if rng.random() < 0.5 else None,
+        finger_tip=0.88, nail=18.0, loose=False,
         camera_u=float(rng.normal(26, 6)), camera_y=3.5 + height * np.tan(tilt),
         camera_height=height, px_per_white=px,
         rate_hz=float(rng.choice([30, 30, 30, 30, 25, 24, 60, 15])),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stream.music.keyboard import CENTRES_U, HIGHEST_PITCH, LOWEST_PITCH
+
+_STAYS_WITHIN = 5.0
+"""Whites between a key that is held and one that the same hand goes on to play."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,23 @@ def without_overlap(presses: list[Press]) -> list[Press]:
             kept[before] = Press(**{**previous.__dict__, "release_s": release_s})
         last[press.pitch] = len(kept)
         kept.append(press)
+    return kept
+
+
+def let_go(presses: list[Press]) -> list[Press]:
+    """Release keys from which a hand goes too far away for a finger to stay."""
+    kept = []
+    for press in presses:
+        u = CENTRES_U[press.pitch - LOWEST_PITCH]
+        gone = [
+            other.bottom_s - other.travel_s - 0.03
+            for other in presses
+            if other.hand == press.hand
+            and press.bottom_s + 0.05 < other.bottom_s < press.release_s
+            and abs(CENTRES_U[other.pitch - LOWEST_PITCH] - u) > _STAYS_WITHIN
+        ]
+        release_s = max(min([press.release_s, *gone]), press.bottom_s + 0.04)
+        kept.append(replace(press, release_s=release_s))
     return kept
 
 

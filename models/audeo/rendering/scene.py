@@ -267,12 +267,18 @@ class Scene:
                                  self._cv2.LINE_AA, _SHIFT)  # fmt: skip
         for shade, share in ((edge, 1.0), (skin, 0.68)):
             for finger in fingers:
-                for joint, taper in ((0, 1.12), (1, 1.0), (2, 0.88)):
+                for joint, taper in ((0, 1.12), (1, 1.0), (2, look.finger_tip)):
                     self._thick(image, finger[joint], finger[joint + 1], width * taper * share,
                                 shade)  # fmt: skip
         for finger in fingers:
             back = finger[3] + 0.12 * (finger[2] - finger[3])
-            self._thick(image, finger[3], back, width * 0.42, skin + 18)
+            self._thick(
+                image,
+                finger[3],
+                back,
+                width * 0.42 * min(1.0, look.finger_tip / 0.88),
+                skin + look.nail,
+            )
 
     def _shade(self, image: Frame, hands: list[HandMotion], moment: int) -> None:
         """Darken what lies in the shadow of the hands."""

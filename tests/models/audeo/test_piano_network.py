@@ -21,12 +21,13 @@ from models.audeo.network import (
     run_through,
     see,
 )
-from models.audeo.recipe import read_video
+from models.audeo.recipe import Recipe, read_video, train_piano
 from models.audeo.rendering.clip import film
 from models.audeo.rendering.looks import draw_look
 from models.audeo.rendering.performance import Written, perform
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
+from models.commands.train_piano import train
 from stream.errors import ConfigError, ModelError
 from stream.inference import StreamingSession
 from stream.music.piano.strip import side_of
@@ -235,6 +236,40 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tmp_path) -> None:
     resumed = train(kept, None)
     for one, two in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two)
+
+
+def test_a_share_of_new_weights_lies_between_the_networks_before_and_after(
+    network, tmp_path
+) -> None:
+    card = Card(system=SYSTEM, network=network_facts(SMALL))
+    save_trained(tmp_path / "before", Trained(network, card))
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for seed in (0, 1, 1_000_000):
+        clip = blinking(seed)
+        about = np.array([clip.left, clip.px_per_white, clip.camera_u])
+        np.savez(clips / f"{seed:07d}.npz", strips=clip.strips, times_s=clip.times_s,
+                 presses=clip.presses, about=about)  # fmt: skip
+    settings = TrainingSettings(updates=2, batch=1, crop_frames=8)
+
+    def trained(share: float) -> Trained:
+        recipe = Recipe(SMALL, settings, clips=2, validation_clips=1, share=share)
+        out = tmp_path / str(share)
+        return train_piano(recipe, out, clips=clips, start=tmp_path / "before")
+
+    after, mixed = trained(1.0), trained(0.25)
+    assert mixed.card.training["share"] == 0.25
+    ends = zip(network.named_parameters(), after.network.parameters(), strict=True)
+    for ((name, old), new), found in zip(ends, mixed.network.parameters(), strict=True):
+        if name != "out.bias":  # Levelled afterwards.
+            torch.testing.assert_close(found, 0.75 * old + 0.25 * new)
+            assert not torch.equal(old, new)
+
+
+def test_a_share_of_new_weights_needs_old_ones(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="--share goes with --finetune"):
+        train("audeo", out=tmp_path / "new", share=0.5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trained_network_comes_back_from_its_folder(network, tmp_path) -> None:

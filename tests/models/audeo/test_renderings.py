@@ -9,10 +9,11 @@ from models.audeo.crops import labels_of
 from models.audeo.dataset import load_clip, make_clip, make_held_out, save_clip
 from models.audeo.rendering.clip import Clip, render
 from models.audeo.rendering.hands import depth_at
-from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, draw_look
-from models.audeo.rendering.performance import Press, Written, made_up, perform, reachable
+from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, draw_look, loosen
+from models.audeo.rendering.loose_hands import move_loosely
+from models.audeo.rendering.performance import Press, Written, let_go, made_up, perform, reachable
 from models.audeo.rendering.scores import TRAINING_PIECES, UNSEEN_PIECES, Score
-from stream.music.keyboard import CENTRES_U, LOWEST_PITCH
+from stream.music.keyboard import CENTRES_U, IS_BLACK, LOWEST_PITCH
 
 PRESS = Press(76, 0.3, 0.7, 64, 1, 0.06, 0.06)
 
@@ -66,6 +67,34 @@ def test_no_key_is_pressed_again_before_it_has_come_up(seed: int) -> None:
         assert press.release_s > press.bottom_s
         assert press.bottom_s - press.travel_s > last.get(press.pitch, -1.0)
         last[press.pitch] = press.release_s + press.rise_s
+
+
+def test_a_key_that_is_held_is_let_go_when_its_hand_plays_far_away() -> None:
+    held, other = replace(PRESS, release_s=2.0), replace(PRESS, pitch=50, hand=0, release_s=2.0)
+    near = replace(PRESS, pitch=79, bottom_s=0.8, release_s=1.0)
+    far = replace(PRESS, pitch=91, bottom_s=1.2, release_s=1.4)
+    released = {p.pitch: p.release_s for p in let_go([held, near, far, other])}
+    assert 0.8 < released[76] < 1.2 - far.travel_s
+    assert released[79] == near.release_s
+    assert released[50] == other.release_s
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loose_hand_has_a_fingertip_on_each_key_that_it_plays(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    look = loosen(rng, draw_look(rng, "digital"), 26.0)
+    times = np.arange(0, 4, 1 / 120)
+    presses = [
+        Press(int(pitch), 0.3 + 0.3 * i, 0.5 + 0.3 * i, 64, 1, 0.06, 0.06)
+        for i, pitch in enumerate(rng.integers(55, 80, 10))
+    ]
+    hand = move_loosely(rng, presses, times, replace(look, feints=0.0), (20.0, 30.0))[1]
+    for press in presses:
+        key = press.pitch - LOWEST_PITCH
+        tips = hand.tips[int(np.searchsorted(times, press.bottom_s + 0.05))]
+        end = look.black_length if IS_BLACK[key] else look.white_length
+        beside = np.abs(tips[:, 0] - CENTRES_U[key])
+        assert ((beside < 0.4) & (tips[:, 1] > 0) & (tips[:, 1] < end)).any()
 
 
 def test_a_key_is_at_its_bottom_from_the_onset_until_it_is_released() -> None:
