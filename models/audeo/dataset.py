@@ -38,7 +38,7 @@ def make_clip(seed: int, scores: list[Score]) -> Clip:
     beat_s = float(rng.uniform(0.25, 0.9))
     beats = CLIP_S / beat_s
     if scores and rng.random() < 0.5:
-        notes, left = _excerpt(rng, scores, beats)
+        notes, left = excerpt(rng, scores, beats)
     else:
         left = int(rng.integers(0, WHITES - WINDOW_WHITES + 1))
         inside = _inside(left)
@@ -56,7 +56,7 @@ def make_held_out(seed: int, scores: list[Score], family: str) -> Clip:
     look = replace(draw_look(rng, family), rate_hz=30.0)
     beat_s = float(rng.uniform(0.35, 0.75))
     beats = HELD_OUT_S / beat_s
-    while len(notes := _excerpt(rng, scores, beats)[0]) < 8:
+    while len(notes := excerpt(rng, scores, beats)[0]) < 8:
         pass
     presses = perform(rng, reachable(notes), beat_s, HELD_OUT_S - 0.2)
     return render(rng, look, presses, left=0, right=WHITES, length_s=HELD_OUT_S)
@@ -68,7 +68,7 @@ def _inside(left: int) -> list[int]:
             if left + 0.4 < u < left + WINDOW_WHITES - 0.4]  # fmt: skip
 
 
-def _excerpt(rng: Random, scores: list[Score], beats: float) -> tuple[list[Written], int]:
+def excerpt(rng: Random, scores: list[Score], beats: float) -> tuple[list[Written], int]:
     """Take a piece of a score, transposed, and a window in which one of its notes lies."""
     score = scores[int(rng.integers(len(scores)))]
     begin = float(rng.uniform(0, max(1.0, score.beats - beats)))

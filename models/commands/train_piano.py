@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from models.audeo.decoder_recipe import train_decoder
 from models.audeo.recipe import Recipe, calibrate_piano, train_piano
 from stream.errors import ConfigError
 from stream.units import format_seconds
@@ -37,6 +38,10 @@ def train(
         Path | None,
         typer.Option(help="Video of your keyboard, a minute of playing, to get used to it."),
     ] = None,
+    decoder: Annotated[
+        bool,
+        typer.Option("--decoder", help="Only train what decodes the network of --finetune."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that render, then draw batches.")
@@ -49,13 +54,19 @@ def train(
     """Train the live piano network on rendered keyboards and hands, and on sets of your own.
 
     With --finetune it goes on from a trained network, for fewer updates at a lower rate. With
-    --unlabelled as well, it only gets used to a video, from which it learns what it is sure of.
+    --unlabelled as well, it only gets used to a video, from which it learns what it is sure of;
+    with --decoder, the network stays as it is, and what corrects it is trained on what it says.
     """
     torch.set_num_threads(threads)
     if unlabelled is not None and (finetune is None or collected):
         raise ConfigError(
             "--unlabelled goes with --finetune, which names the trained network that is to get used"
             " to the video, and without --collected."
+        )
+    if decoder and (finetune is None or collected or unlabelled is not None):
+        raise ConfigError(
+            "--decoder goes with --finetune, which names the trained network that is decoded, and"
+            " without --collected and --unlabelled."
         )
     if device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(
@@ -87,7 +98,9 @@ def train(
             bar.update(tasks[stage], completed=done, loss=text)
 
         folder = rendered or out / "rendered"
-        if unlabelled is not None and finetune is not None:
+        if decoder and finetune is not None:
+            trained = train_decoder(finetune, out, clips=folder, workers=workers, on_progress=show)
+        elif unlabelled is not None and finetune is not None:
             trained = calibrate_piano(
                 finetune, unlabelled, out, clips=folder, workers=workers, on_progress=show
             )
@@ -97,7 +110,12 @@ def train(
                 collected=collected or (), resume=resume, device=device, on_progress=show,
             )  # fmt: skip
     card = trained.card
-    console.print(f"[bold]audeo[/] in {out}, {format_seconds(card.training['took_s'])}")
-    for name, value in card.scores.items():
+    facts = (
+        card.decoder
+        if decoder and card.decoder
+        else {"training": card.training, "scores": card.scores}
+    )
+    console.print(f"[bold]audeo[/] in {out}, {format_seconds(facts['training']['took_s'])}")
+    for name, value in facts["scores"].items():
         console.print(f"  {name} {value:.3f} on renderings that were held out")
     console.print(f"next: innervate export {out} --out piano.onnx")

@@ -107,7 +107,7 @@ def test_each_frame_of_the_file_is_that_of_the_whole_run(network, tmp_path) -> N
     path = tmp_path / "piano.onnx"
     clips = np.stack([strips(seed=1), strips(seed=2)])
     for late in LOOK_AHEADS:
-        contract = export_piano(network, card, "0" * 64, clips, path, look_ahead=late)
+        contract = export_piano(Trained(network, card), "0" * 64, clips, path, look_ahead=late)
         assert (contract.delay_steps, contract.threshold) == (late, 0.55)
         run, delay = of_file(path)
         assert delay == late
@@ -121,7 +121,7 @@ def test_a_file_that_does_not_do_what_the_network_does_is_not_written(
     monkeypatch.setattr("exporters.audeo.SURPRISE", 0.01)
     card = Card(system=SYSTEM, network=network_facts(SMALL))
     with pytest.raises(ModelError, match="differs from the full run"):
-        export_piano(network, card, "0" * 64, strips()[None], tmp_path / "piano.onnx")
+        export_piano(Trained(network, card), "0" * 64, strips()[None], tmp_path / "piano.onnx")
     assert not list(tmp_path.iterdir())
 
 
