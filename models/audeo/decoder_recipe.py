@@ -64,6 +64,7 @@ def train_decoder(
         There is no trained network.
     """
     s = settings or DecoderSettings()
+    torch.set_num_threads(1)  # tensors are so small that threads only wait for each other
     before = load_trained(start)
     about = {"decoder": asdict(s), "start": file_sha256(start / WEIGHTS)}
     claim_folder(folder, about, resume=False)
@@ -169,7 +170,7 @@ def level_onsets(
     plain, _ = _best([p.logits[:, :, 0] for p in performances], performances)
     decoded, best = _best([decoder.decode(p.logits)[:, :, 0] for p in performances], performances)
     with torch.no_grad():
-        decoder.out.bias += _logit(threshold) - _logit(best)
+        decoder.out.bias.add_(_logit(threshold) - _logit(best))
     return {"onset F1 50 ms": round(decoded, 4), "not decoded": round(plain, 4)}
 
 

@@ -67,17 +67,17 @@ def misplaced(rng: Random, strips: NDArray[np.uint8]) -> NDArray[np.uint8]:
     y = np.tile(np.arange(height, dtype=np.float32)[:, None], (1, width))
     y += np.float32(rng.normal(0, 0.8))
     blur, gain, noise = rng.uniform(0.3, 2.0), rng.uniform(0.8, 1.4), rng.uniform(0.5, 7)
-    small = rng.uniform(0.4, 1)
+    sharpness = rng.uniform(0.4, 1)
     held = rng.uniform(0, 6) if rng.random() < 0.5 else 0.0
     out = np.empty(strips.shape, np.uint8)
-    before: NDArray[np.floating] | None = None
+    before: NDArray[np.float32] | None = None
     for t, strip in enumerate(strips):
         seen = cv2.remap(
             strip.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         seen = cv2.GaussianBlur(seen, (0, 0), blur)
-        if small < 0.8:
-            size = (int(width * small), int(height * small))
+        if sharpness < 0.8:
+            size = (int(width * sharpness), int(height * sharpness))
             seen = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
             seen = cv2.resize(seen, (width, height), interpolation=cv2.INTER_LINEAR)
         seen = np.clip(seen * gain + rng.normal(0, noise, seen.shape).astype(np.float32), 0, 255)
