@@ -148,10 +148,17 @@ def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Cont
         preprocessing={"strip": "background and differences to it", "where": "inside the graph"},
         trained_on=card.trained_on,
         training=training,
-        scores=tuple(
-            Score(metric=metric, value=value, data="renderings", split="validation")
-            for metric, value in card.scores.items()
-        ),
+        scores=_scores(card, look_ahead),
+    )
+
+
+def _scores(card: Card, look_ahead: int) -> tuple[Score, ...]:
+    decoded = {} if card.decoder is None or look_ahead else card.decoder["scores"]
+    of_network = "renderings, not decoded" if decoded else "renderings"
+    return tuple(
+        Score(metric=metric, value=value, data=data, split="validation")
+        for data, scores in ((of_network, card.scores), ("performances", decoded))
+        for metric, value in scores.items()
     )
 
 

@@ -143,11 +143,14 @@ def test_each_frame_of_the_file_is_decoded_as_in_training(decoder, tmp_path) -> 
     torch.manual_seed(0)
     network = PianoNetwork(SMALL).eval()
     network.out.bias.data += 3 + torch.randn(len(network.out.bias))
-    trained = Trained(network, Card(system=SYSTEM, network=network_facts(SMALL)), decoder)
+    facts = {"scores": {"onset F1 50 ms": 0.8}}
+    card = Card(system=SYSTEM, network=network_facts(SMALL), decoder=facts)
+    trained = Trained(network, card, decoder)
     random = np.random.default_rng(0)
     strips = random.integers(0, 256, (3, 12, 56, 624, 4)).astype(np.uint8)
     path = tmp_path / "piano.onnx"
     contract = export_piano(trained, "0" * 64, strips[:2], path)
+    assert [score.data for score in contract.scores] == ["performances"]
     assert {"answers", "traces"} <= {state.input for state in contract.states}
     run, _ = of_file(path)
     whole = of_network(network, 0, decoder)(strips[2], 0)
@@ -155,6 +158,7 @@ def test_each_frame_of_the_file_is_decoded_as_in_training(decoder, tmp_path) -> 
     assert not np.allclose(whole, of_network(network)(strips[2], 0), atol=1e-2)
     late = export_piano(trained, "0" * 64, strips[:2], path, look_ahead=1)
     assert "traces" not in {state.input for state in late.states}
+    assert not late.scores
 
 
 def test_a_folder_gets_a_decoder_beside_its_network(tmp_path) -> None:
