@@ -63,10 +63,11 @@ def train(
             "--unlabelled goes with --finetune, which names the trained network that is to get used"
             " to the video, and without --collected."
         )
-    if decoder and (finetune is None or collected or unlabelled is not None):
+    others = (collected, unlabelled, clips, updates, batch, resume)
+    if decoder and (finetune is None or any(others)):
         raise ConfigError(
             "--decoder goes with --finetune, which names the trained network that is decoded, and"
-            " without --collected and --unlabelled."
+            " with --rendered and --workers; leave the other options out."
         )
     if device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(

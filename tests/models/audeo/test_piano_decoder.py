@@ -16,8 +16,9 @@ from models.audeo.network import LOOK_AHEADS, PianoConfig, PianoNetwork
 from models.audeo.performances import make_performance
 from models.audeo.scores import Score, match
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
+from models.commands.train_piano import train
 from models.trained_folder import WEIGHTS
-from stream.errors import ModelError
+from stream.errors import ConfigError, ModelError
 from stream.files import file_sha256
 from stream.music.keyboard import IS_BLACK, KEYS, LOWEST_PITCH
 
@@ -177,6 +178,12 @@ def test_a_folder_gets_a_decoder_beside_its_network(tmp_path) -> None:
     assert back.card.threshold == load_trained(ZOO / "piano").card.threshold
     logits = doubtful(9).logits
     torch.testing.assert_close(back.decoder.decode(logits), made.decoder.decode(logits))
+
+
+def test_a_decoder_needs_a_network_and_takes_no_settings_of_one(tmp_path) -> None:
+    for settings in ({}, {"finetune": ZOO / "piano", "updates": 5}):
+        with pytest.raises(ConfigError, match="--decoder goes with --finetune"):
+            train("audeo", out=tmp_path / "out", decoder=True, **settings)
 
 
 def test_a_folder_whose_decoder_is_gone_is_refused(decoder, tmp_path) -> None:
