@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exporters.audeo_decoder import decoded_onset
 from exporters.model_writer import write_model
 from exporters.onnx_graph import Graph, StepGraph
 from exporters.stability import comparable, with_stability
 from exporters.verify import Stretch, verify
+from models.audeo.decoder import HEARD, Decoder
 from models.audeo.network import (
     BLANK,
     DARK,
@@ -29,7 +31,7 @@ from models.audeo.network import (
     PianoNetwork,
     run_through,
 )
-from models.audeo.trained import Card
+from models.audeo.trained import Card, Trained
 from stream.model_file import Contract, Port, Score
 from stream.music.keyboard import CENTRES_U, IS_BLACK, KEY_NAMES, KEYS
 from stream.music.piano.strip import CHANNELS, STRIP_HEIGHT, STRIP_WIDTH
@@ -39,12 +41,14 @@ _SHAPE = (STRIP_HEIGHT, STRIP_WIDTH)
 _MEMORY_FRAMES = 100
 
 
-def piano_step(network: PianoNetwork, look_ahead: int = 0) -> StepGraph:
-    """Return one frame of the network as a graph.
+def piano_step(
+    network: PianoNetwork, look_ahead: int = 0, decoder: Decoder | None = None
+) -> StepGraph:
+    """Return one frame of the network as a graph, with the decoder after it, if there is one.
 
     The input is `strip` (56, 624, 4) uint8, the output `keys` (3, 88) float32: probabilities of
     onset and frame, and velocity from 0 to 1, of each key, `look_ahead` frames ago. States are
-    those of `models.audeo.network.View`, and `memory` (88, M).
+    those of `models.audeo.network.View`, `memory` (88, M), and those of the decoder.
     """
     graph = Graph("piano_step")
     x = _see(graph, graph.input("strip", (*_SHAPE, len(CHANNELS)), "uint8"))
@@ -59,26 +63,30 @@ def piano_step(network: PianoNetwork, look_ahead: int = 0) -> StepGraph:
     x = _line(graph, x, network.flat)
     x = graph.op("Add", x, _line(graph, x, network.near))
     x = graph.op("Add", x, _line(graph, x, network.hand))
-    logits = _recall(graph, network, _keys(graph, network, x))
+    memory = _recall(graph, network, _keys(graph, network, x))
     wanted = LOOK_AHEADS.index(look_ahead) * len(OUTPUTS)
-    rows = slice(wanted, wanted + len(OUTPUTS))
-    weight, bias = _array(network.out.weight)[rows], _array(network.out.bias)[rows]
-    out = graph.op("Gemm", graph.constant(weight), logits, transB=1)
-    out = graph.op("Sigmoid", graph.op("Add", out, graph.constant(bias[:, None])))
+    out = _answers(graph, network, memory, range(wanted, wanted + len(OUTPUTS)))
+    if decoder is not None:
+        rows = [i * len(OUTPUTS) + j for i in range(len(LOOK_AHEADS)) for j in range(HEARD)]
+        onset = decoded_onset(graph, decoder, _answers(graph, network, memory, rows))
+        parts = [graph.constant([v]) for v in (1, len(OUTPUTS), 0)]
+        out = graph.op("Concat", onset, graph.op("Slice", out, *parts), axis=0)
+    out = graph.op("Sigmoid", out)
     graph.output(out, "keys", (len(OUTPUTS), KEYS))
     return graph.step()
 
 
 def export_piano(
-    network: PianoNetwork, card: Card, sha256: str, strips: NDArray[np.uint8], path: Path,
+    trained: Trained, sha256: str, strips: NDArray[np.uint8], path: Path,
     *, look_ahead: int = 0, allow_unstable: bool = False,
 ) -> Contract:  # fmt: skip
     """Write the model file of a network, once it is verified on strips.
 
     Parameters
     ----------
-    network, card
-        Trained, and what its folder says of it.
+    trained
+        The network, what its folder says of it, and its decoder, which is left out where outputs
+        are late.
     sha256
         Of the weights.
     strips
@@ -96,14 +104,17 @@ def export_piano(
     ModelError
         The exported step differs from the network, it is unstable, or the file cannot be written.
     """
+    network, decoder = trained.network, None if look_ahead else trained.decoder
     number = LOOK_AHEADS.index(look_ahead)
     stretches = []
     for stretch in strips:
-        logits = run_through(network, stretch)[:, :, number]
-        expected = torch.sigmoid(logits).double().numpy().transpose(0, 2, 1)
+        logits = run_through(network, stretch)
+        if decoder is not None:
+            logits = decoder.decode(logits)
+        expected = torch.sigmoid(logits[:, :, number]).double().numpy().transpose(0, 2, 1)
         stretches.append(Stretch(stretch, {"keys": expected}))  # type: ignore[arg-type]
-    step = piano_step(network, look_ahead)
-    contract = _contract(step, card, sha256, look_ahead)
+    step = piano_step(network, look_ahead, decoder)
+    contract = _contract(step, trained.card, sha256, look_ahead)
     contract = with_stability(step, contract, np.concatenate(strips), allow_unstable=allow_unstable)
     memory = min(_MEMORY_FRAMES, strips.shape[1] - 1)
     contract = verify(step, contract, *comparable(stretches, memory, contract))
@@ -122,6 +133,9 @@ def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Cont
         name="keys", kind="keys", shape=(len(OUTPUTS), KEYS), axes=("output", "key"), unit="",
         channels=KEY_NAMES,
     )  # fmt: skip
+    training = {"network": card.network, **card.training, "versions": card.versions}
+    if card.decoder is not None and not look_ahead:
+        training["decoder"] = card.decoder
     return Contract(
         name=card.system,
         version=sha256[:8],
@@ -133,11 +147,18 @@ def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Cont
         threshold=card.threshold,
         preprocessing={"strip": "background and differences to it", "where": "inside the graph"},
         trained_on=card.trained_on,
-        training={"network": card.network, **card.training, "versions": card.versions},
-        scores=tuple(
-            Score(metric=metric, value=value, data="renderings", split="validation")
-            for metric, value in card.scores.items()
-        ),
+        training=training,
+        scores=_scores(card, look_ahead),
+    )
+
+
+def _scores(card: Card, look_ahead: int) -> tuple[Score, ...]:
+    decoded = {} if card.decoder is None or look_ahead else card.decoder["scores"]
+    of_network = "renderings, not decoded" if decoded else "renderings"
+    return tuple(
+        Score(metric=metric, value=value, data=data, split="validation")
+        for data, scores in ((of_network, card.scores), ("performances", decoded))
+        for metric, value in scores.items()
     )
 
 
@@ -233,6 +254,13 @@ def _keys(graph: Graph, network: PianoNetwork, x: str) -> str:
         for layer in (network.white, network.black)
     )
     return graph.op("Relu", graph.op("Where", graph.constant(IS_BLACK[:, None]), black, white))
+
+
+def _answers(graph: Graph, network: PianoNetwork, memory: str, rows: Sequence[int]) -> str:
+    """Return some rows of logits (rows, 88); row 3 * i + j is output j of look-ahead i."""
+    weight, bias = _array(network.out.weight)[list(rows)], _array(network.out.bias)[list(rows)]
+    out = graph.op("Gemm", graph.constant(weight), memory, transB=1)
+    return graph.op("Add", out, graph.constant(bias[:, None]))
 
 
 def _recall(graph: Graph, network: PianoNetwork, features: str) -> str:

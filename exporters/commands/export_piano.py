@@ -12,7 +12,7 @@ from rich.console import Console
 from exporters.audeo import export_piano
 from models.audeo.dataset import make_clip
 from models.audeo.network import LOOK_AHEADS
-from models.audeo.trained import load_trained
+from models.audeo.trained import DECODER, load_trained
 from models.trained_folder import WEIGHTS
 from stream.errors import ConfigError
 from stream.model_file import Contract
@@ -41,9 +41,11 @@ def export_piano_model(
         )
     trained = load_trained(run)
     with Console().status("comparing every frame"):
-        sha256 = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
+        weights = (run / WEIGHTS).read_bytes()
+        if trained.decoder is not None and not look_ahead:
+            weights += (run / DECODER).read_bytes()
         return export_piano(
-            trained.network, trained.card, sha256, strips(), out, look_ahead=look_ahead,
+            trained, hashlib.sha256(weights).hexdigest(), strips(), out, look_ahead=look_ahead,
             allow_unstable=allow_unstable,
         )  # fmt: skip
 

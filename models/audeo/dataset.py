@@ -46,7 +46,7 @@ def make_clip(seed: int, scores: list[Score]) -> Clip:
     beats = CLIP_S / beat_s
     playing = perform
     if scores and rng.random() < 0.5:
-        notes, left = _excerpt(rng, scores, beats)
+        notes, left = excerpt(rng, scores, beats)
         playing = play if rng.random() < 0.5 else perform
     else:
         left = int(rng.integers(0, WHITES - WINDOW_WHITES + 1))
@@ -69,7 +69,7 @@ def make_whole(seed: int, scores: list[Score]) -> Clip:
     beat_s = float(rng.uniform(0.35, 0.75))
     beats = WHOLE_S / beat_s
     if scores and rng.random() < 0.5:
-        while len(notes := _excerpt(rng, scores, beats)[0]) < 4:
+        while len(notes := excerpt(rng, scores, beats)[0]) < 4:
             pass
     else:
         low = int(rng.integers(30, 60))
@@ -87,7 +87,7 @@ def make_held_out(seed: int, scores: list[Score], family: str) -> Clip:
     look = replace(draw_look(rng, family), rate_hz=30.0)
     beat_s = float(rng.uniform(0.35, 0.75))
     beats = HELD_OUT_S / beat_s
-    while len(notes := _excerpt(rng, scores, beats)[0]) < 8:
+    while len(notes := excerpt(rng, scores, beats)[0]) < 8:
         pass
     presses = perform(rng, reachable(notes), beat_s, HELD_OUT_S - 0.2)
     return render(rng, look, presses, left=0, right=WHITES, length_s=HELD_OUT_S)
@@ -99,7 +99,7 @@ def _inside(left: int) -> list[int]:
             if left + 0.4 < u < left + WINDOW_WHITES - 0.4]  # fmt: skip
 
 
-def _excerpt(rng: Random, scores: list[Score], beats: float) -> tuple[list[Written], int]:
+def excerpt(rng: Random, scores: list[Score], beats: float) -> tuple[list[Written], int]:
     """Take a piece of a score, transposed, and a window in which one of its notes lies."""
     score = scores[int(rng.integers(len(scores)))]
     begin = float(rng.uniform(0, max(1.0, score.beats - beats)))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.audeo.dataset import Stored, whole_strips
+from models.audeo.decoder import Decoder
 from models.audeo.network import LOOK_AHEADS, PianoNetwork, keys_within, run_through
 from models.audeo.notes import Note, Notes, Truth, in_order
 from models.audeo.scores import Score, bands, match, whites_from_camera
@@ -34,15 +35,19 @@ _PX_EDGES = (10.0, 13.0, 17.0)
 _DISTANCE_EDGES = (4.0, 8.0, 16.0)
 
 
-def of_network(network: PianoNetwork, look_ahead: int = 0) -> Probabilities:
-    """Return how a network gives probabilities."""
+def of_network(
+    network: PianoNetwork, look_ahead: int = 0, decoder: Decoder | None = None
+) -> Probabilities:
+    """Return how a network gives probabilities; a decoder corrects those without look-ahead."""
     number = LOOK_AHEADS.index(look_ahead)
 
     def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
-        logits = run_through(network, strips, left)[:, :, number]
+        logits = run_through(network, strips, left)
         found = np.zeros((len(strips), 3, KEYS), np.float32)
         keys = keys_within(left, strips.shape[2] // PX_PER_WHITE)
-        found[:, :, keys] = torch.sigmoid(logits).numpy().transpose(0, 2, 1)
+        if decoder is not None:
+            logits = decoder.decode(logits, int(keys[0]))
+        found[:, :, keys] = torch.sigmoid(logits[:, :, number]).numpy().transpose(0, 2, 1)
         return found
 
     return run
@@ -140,10 +145,10 @@ def score_clip(
     keys: slice = ALL_KEYS,
 ) -> None:
     """Add the scores of probabilities (T, 3, 88) that were found in a clip."""
-    counts = _counted(clip, keys)
+    counts = counted(clip, keys)
     found = np.where(counts, found, 0)
     notes = notes_of(found, clip.times_s, begin, late)
-    truth = truth_of(clip, counts)
+    truth = truth_of(clip.presses, clip.times_s, counts)
     matched = match(notes, truth)
     total.tight += matched.score
     total.loose += match(notes, truth, 0.1).score
@@ -192,7 +197,7 @@ def best_frame_share(
     def f1(share: float) -> float:
         total = Score(0, 0, 0)
         for clip, values in zip(clips, found, strict=True):
-            counts = _counted(clip, keys)
+            counts = counted(clip, keys)
             total += _frame_score(clip, np.where(counts, values, 0), counts, 0, share)
         return total.f1
 
@@ -212,18 +217,21 @@ def levelled(probabilities: Probabilities, share: float) -> Probabilities:
     return run
 
 
-def truth_of(clip: Stored, counts: NDArray[np.bool_]) -> Truth:
-    """Return the notes of a clip on keys that count and that are at their bottom while it lasts."""
+def truth_of(
+    presses: NDArray[np.float64], times_s: NDArray[np.float64], counts: NDArray[np.bool_]
+) -> Truth:
+    """Return the notes of presses (n, 7) on keys that count (88,) that begin within the frames."""
     return Truth(
         in_order(
             Note(int(pitch), bottom, max(release, bottom + 0.01), int(velocity))
-            for pitch, bottom, release, velocity, *_ in clip.presses
-            if counts[int(pitch) - LOWEST_PITCH] and bottom < clip.times_s[-1]
+            for pitch, bottom, release, velocity, *_ in presses
+            if counts[int(pitch) - LOWEST_PITCH] and bottom < times_s[-1]
         )
     )
 
 
-def _counted(clip: Stored, keys: slice) -> NDArray[np.bool_]:
+def counted(clip: Stored, keys: slice = ALL_KEYS) -> NDArray[np.bool_]:
+    """Return which of these keys lie in a clip, but not at an end that is cut, (88,)."""
     width = clip.strips.shape[2] // PX_PER_WHITE
     left = clip.left + (clip.left > 0)
     right = clip.left + width - (clip.left + width < STRIP_WIDTH // PX_PER_WHITE)

@@ -212,7 +212,7 @@ def calibrate_piano(
     )  # fmt: skip
     training = {**asdict(settings), **about, "took_s": round(time.monotonic() - began, 1)}
     card = msgspec.structs.replace(before.card, training=training, scores={}, threshold=threshold)
-    trained = Trained(network, card)
+    trained = Trained(network, card, before.decoder)
     save_trained(folder, trained)
     return trained
 

@@ -65,7 +65,10 @@ def _variants(model: Path) -> list[tuple[int, Any, float]]:
         return [(late, run, read_contract(model).threshold or BEGIN)]
     trained = load_trained(model)
     begin = trained.card.threshold or BEGIN
-    return [(late, of_network(trained.network, late), begin) for late in LOOK_AHEADS]
+    return [
+        (late, of_network(trained.network, late, None if late else trained.decoder), begin)
+        for late in LOOK_AHEADS
+    ]
 
 
 def _row(scores: Tally) -> dict[str, float]:

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from models.audeo.decoder_recipe import train_decoder
 from models.audeo.recipe import Recipe, calibrate_piano, train_piano
+from models.audeo.training import TrainingSettings
 from stream.errors import ConfigError
 from stream.units import format_seconds
 
@@ -45,6 +47,10 @@ def train(
         Path | None,
         typer.Option(help="Video of your keyboard, a minute of playing, to get used to it."),
     ] = None,
+    decoder: Annotated[
+        bool,
+        typer.Option("--decoder", help="Only train what decodes the network of --finetune."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that render, then draw batches.")
@@ -59,38 +65,24 @@ def train(
 
     With --finetune it goes on from a trained network, for fewer updates at a lower rate; with
     --share the weights end between those before and after. With --unlabelled instead, it only gets
-    used to a video, from which it learns what it is sure of.
+    used to a video, from which it learns what it is sure of; with --decoder, the network stays as
+    it is, and what corrects it is trained on what it says.
     """
     torch.set_num_threads(threads)
-    if unlabelled is not None and (finetune is None or collected):
-        raise ConfigError(
-            "--unlabelled goes with --finetune, which names the trained network that is to get used"
-            " to the video, and without --collected."
-        )
-    if share is not None and (finetune is None or unlabelled is not None):
-        raise ConfigError(
-            "--share goes with --finetune, which names the trained network that the rest of the"
-            " weights are of, and without --unlabelled."
-        )
+    _refuse_ignored(
+        finetune, share, unlabelled, decoder,
+        {"--collected": collected, "--rendered": rendered, "--clips": clips, "--updates": updates,
+         "--batch": batch, "--rate": rate, "--share": share, "--resume": resume},
+    )  # fmt: skip
     if device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(
             f"--device {device}: torch {torch.__version__} finds no GPU here; leave it out, or"
             " install torch for CUDA and a driver."
         )
-    recipe = Recipe()
-    recipe = replace(recipe, training=replace(recipe.training, seed=seed))
-    if finetune is not None:
-        recipe = replace(recipe, training=replace(recipe.training, updates=400, rate=5e-4))
-    if clips is not None:
-        recipe = replace(recipe, clips=clips)
-    if updates is not None:
-        recipe = replace(recipe, training=replace(recipe.training, updates=updates))
-    if batch is not None:
-        recipe = replace(recipe, training=replace(recipe.training, batch=batch))
-    if rate is not None:
-        recipe = replace(recipe, training=replace(recipe.training, rate=rate))
-    if share is not None:
-        recipe = replace(recipe, share=share)
+    training: dict[str, Any] = {} if finetune is None else {"updates": 400, "rate": 5e-4}
+    training |= _given(updates=updates, batch=batch, rate=rate)
+    recipe = Recipe(training=TrainingSettings(seed=seed, **training))
+    recipe = replace(recipe, **_given(clips=clips, share=share))
     console = Console()
     columns = (
         TextColumn("{task.description}"), BarColumn(),
@@ -105,15 +97,53 @@ def train(
                 tasks[stage] = bar.add_task(stage, total=total, loss=text)
             bar.update(tasks[stage], completed=done, loss=text)
 
-        if unlabelled is not None and finetune is not None:
+        folder = rendered or out / "rendered"
+        if decoder and finetune is not None:
+            trained = train_decoder(finetune, out, clips=folder, workers=workers, on_progress=show)
+        elif unlabelled is not None and finetune is not None:
             trained = calibrate_piano(finetune, unlabelled, out, on_progress=show)
         else:
             trained = train_piano(
-                recipe, out, clips=rendered or out / "rendered", workers=workers, start=finetune,
+                recipe, out, clips=folder, workers=workers, start=finetune,
                 collected=collected or (), resume=resume, device=device, on_progress=show,
             )  # fmt: skip
     card = trained.card
-    console.print(f"[bold]audeo[/] in {out}, {format_seconds(card.training['took_s'])}")
-    for name, value in card.scores.items():
+    facts = (
+        card.decoder
+        if decoder and card.decoder
+        else {"training": card.training, "scores": card.scores}
+    )
+    console.print(f"[bold]audeo[/] in {out}, {format_seconds(facts['training']['took_s'])}")
+    for name, value in facts["scores"].items():
         console.print(f"  {name} {value:.3f} on renderings that were held out")
     console.print(f"next: innervate export {out} --out piano.onnx")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_ignored(
+    finetune: Path | None,
+    share: float | None,
+    unlabelled: Path | None,
+    decoder: bool,
+    options: dict[str, object],
+) -> None:
+    """Refuse options that the chosen way of training would not look at."""
+    if share is not None and finetune is None:
+        raise ConfigError(
+            "--share goes with --finetune, which names the trained network that the rest of the"
+            " weights are of."
+        )
+    if unlabelled is None and not decoder:
+        return
+    if unlabelled is not None:
+        way, takes, what = "--unlabelled", "", "that is to get used to the video"
+    else:
+        way, takes, what = "--decoder", "--rendered", "that is decoded"
+    if finetune is None:
+        raise ConfigError(f"{way} goes with --finetune, which names the trained network {what}.")
+    given = {"--decoder": unlabelled is not None and decoder, **options}
+    if ignored := [name for name, value in given.items() if value and name != takes]:
+        raise ConfigError(f"{way} does not use {', '.join(ignored)}; leave that out.")

@@ -109,7 +109,7 @@ def test_each_frame_of_the_file_is_that_of_the_whole_run(network, tmp_path) -> N
     path = tmp_path / "piano.onnx"
     clips = np.stack([strips(seed=1), strips(seed=2)])
     for late in LOOK_AHEADS:
-        contract = export_piano(network, card, "0" * 64, clips, path, look_ahead=late)
+        contract = export_piano(Trained(network, card), "0" * 64, clips, path, look_ahead=late)
         assert (contract.delay_steps, contract.threshold) == (late, 0.55)
         run, delay = of_file(path)
         assert delay == late
@@ -123,7 +123,7 @@ def test_a_file_that_does_not_do_what_the_network_does_is_not_written(
     monkeypatch.setattr("exporters.audeo.SURPRISE", 0.01)
     card = Card(system=SYSTEM, network=network_facts(SMALL))
     with pytest.raises(ModelError, match="differs from the full run"):
-        export_piano(network, card, "0" * 64, strips()[None], tmp_path / "piano.onnx")
+        export_piano(Trained(network, card), "0" * 64, strips()[None], tmp_path / "piano.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -270,6 +270,15 @@ def test_a_share_of_new_weights_needs_old_ones(tmp_path) -> None:
     with pytest.raises(ConfigError, match="--share goes with --finetune"):
         train("audeo", out=tmp_path / "new", share=0.5)
     assert not list(tmp_path.iterdir())
+
+
+def test_to_get_used_to_a_video_takes_a_network_and_no_settings_of_training(tmp_path) -> None:
+    out, video = tmp_path / "new", tmp_path / "minute.mp4"
+    with pytest.raises(ConfigError, match="--unlabelled goes with --finetune"):
+        train("audeo", out=out, unlabelled=video)
+    with pytest.raises(ConfigError, match="--unlabelled does not use --decoder, --clips; leave"):
+        train("audeo", out=out, unlabelled=video, finetune=tmp_path, clips=9, decoder=True)
+    assert not out.exists()
 
 
 def test_a_trained_network_comes_back_from_its_folder(network, tmp_path) -> None:
