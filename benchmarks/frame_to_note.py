@@ -45,7 +45,7 @@ def _measure(clip: Path, folder: Path, seconds: float, model: Path) -> dict[str,
         "grid": {"use": "keyboard.find", "from": "camera"},
         "keys": {"use": "keyboard.rectify", "from": ["camera", "grid"], "group": "play"},
         "press": {"use": "model", "from": "keys", "file": str(model.resolve()), "group": "play"},
-        "notes": {"use": "piano.notes", "from": "press", "group": "play"},
+        "notes": {"use": "piano.notes", "from": ["press", "keys"], "group": "play"},
     }
     report = run_pipeline({"name": "frame-to-note", "nodes": nodes}, folder, seconds)
     times = report.end_to_end["camera->notes"]
