@@ -76,7 +76,9 @@ def receive(tmp_path) -> Iterator[Callable[..., Served]]:
         got = opened[-1].open()
         # Until the subscription has arrived nothing does; what arrives first may be any of these.
         got.until(lambda: tap.send(_rates(0)) or len(got.packets) > 0)
-        got.until(lambda: not got.source.arrivals.waiting)
+        last = _rates(0, data=np.full(3, 9, np.float32))
+        tap.send(last)
+        got.until(lambda: got.packets[-1].data.tolist() == last.data.tolist())
         got.packets.clear()
         return got
 
