@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.audeo.rendering.degrade import Sensor
-from models.audeo.rendering.hands import depth_at, move_hands
+from models.audeo.rendering.hands import depth_at, move_hands, reach_out
 from models.audeo.rendering.looks import Look
-from models.audeo.rendering.loose_hands import move_loosely
+from models.audeo.rendering.loose_hands import lie_loosely
 from models.audeo.rendering.performance import Press, Random
 from models.audeo.rendering.scene import Scene
 from stream.music.keyboard import CENTRES_U, GRID_ROWS, KEYS, LOWEST_PITCH, WHITES, KeyGrid, no_grid
@@ -89,8 +89,9 @@ def pictures(
     for press in presses:
         key = press.pitch - LOWEST_PITCH
         depth[:, key] = np.maximum(depth[:, key], depth_at(press, flat_s))
-    move = move_loosely if look.loose else move_hands
-    hands = move(rng, presses, flat_s, look, _rests(rng, presses, scene.left, scene.right))
+    move = lie_loosely if look.loose else reach_out
+    rest_u = _rests(rng, presses, scene.left, scene.right)
+    hands = move_hands(rng, presses, flat_s, look, rest_u, move=move)
     idle = [hand for hand in (0, 1) if not any(p.hand == hand for p in presses)]
     hands = [h for i, h in enumerate(hands) if i not in idle or rng.random() < 0.5]
     exposure = 1 + look.drift * np.sin(flat_s * rng.uniform(0.3, 2) + rng.uniform(0, 6))

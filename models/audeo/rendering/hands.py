@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,26 +32,28 @@ class HandMotion:
     middle: Floats
 
 
+MoveHand = Callable[..., HandMotion]
+"""Moves one hand to play its presses, as `reach_out` does."""
+
+
 def move_hands(
-    rng: Random, presses: list[Press], times_s: Floats, look: Look, rest_u: tuple[float, float]
-) -> list[HandMotion]:
+    rng: Random, presses: list[Press], times_s: Floats, look: Look, rest_u: tuple[float, float],
+    *, move: MoveHand,
+) -> list[HandMotion]:  # fmt: skip
     """Return how both hands move to play presses, at given times; a hand without any rests."""
     return [
-        _move(
-            rng,
-            [p for p in presses if p.hand == hand],
-            times_s,
-            look,
-            hand=hand,
-            rest_u=rest_u[hand],
+        move(
+            rng, [p for p in presses if p.hand == hand], times_s, look,
+            hand=hand, rest_u=rest_u[hand],
         )
         for hand in (0, 1)
-    ]
+    ]  # fmt: skip
 
 
-def _move(
+def reach_out(
     rng: Random, presses: list[Press], times_s: Floats, look: Look, *, hand: int, rest_u: float
 ) -> HandMotion:
+    """Return how a hand, 0 left or 1 right, moves whose fingers reach for each key."""
     side = 1 if hand else -1
     order = np.arange(5) if hand else np.arange(5)[::-1]
     size = look.hand_size

@@ -30,26 +30,11 @@ _BESIDE_BLACK = 0.2
 """How far from the front end of a black key a fingertip is at least."""
 
 
-def move_loosely(
-    rng: Random, presses: list[Press], times_s: Floats, look: Look, rest_u: tuple[float, float]
-) -> list[HandMotion]:
-    """Return how both hands move to play presses, as `hands.move_hands` does."""
-    return [
-        _move(
-            rng,
-            [p for p in presses if p.hand == hand],
-            times_s,
-            look,
-            side=1 if hand else -1,
-            rest_u=rest_u[hand],
-        )
-        for hand in (0, 1)
-    ]
-
-
-def _move(
-    rng: Random, presses: list[Press], times_s: Floats, look: Look, *, side: int, rest_u: float
+def lie_loosely(
+    rng: Random, presses: list[Press], times_s: Floats, look: Look, *, hand: int, rest_u: float
 ) -> HandMotion:
+    """Return how a hand, 0 left or 1 right, moves whose fingers lie over the keys."""
+    side = 1 if hand else -1
     order = slice(None, None, side)
     tip_u = (side * TIP_U * look.hand_size * rng.uniform(0.9, 1.3))[order]
     tip_y = (TIP_Y * rng.uniform(0.7, 1.4) + rng.normal(0, 0.3, 5))[order]

@@ -8,9 +8,9 @@ import pytest
 from models.audeo.crops import labels_of
 from models.audeo.dataset import load_clip, make_clip, make_held_out, save_clip
 from models.audeo.rendering.clip import Clip, render
-from models.audeo.rendering.hands import depth_at
+from models.audeo.rendering.hands import depth_at, move_hands
 from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, draw_look, loosen
-from models.audeo.rendering.loose_hands import move_loosely
+from models.audeo.rendering.loose_hands import lie_loosely
 from models.audeo.rendering.performance import Press, Written, let_go, made_up, perform, reachable
 from models.audeo.rendering.scores import TRAINING_PIECES, UNSEEN_PIECES, Score
 from stream.music.keyboard import CENTRES_U, IS_BLACK, LOWEST_PITCH
@@ -88,7 +88,8 @@ def test_a_loose_hand_has_a_fingertip_on_each_key_that_it_plays(seed: int) -> No
         Press(int(pitch), 0.3 + 0.3 * i, 0.5 + 0.3 * i, 64, 1, 0.06, 0.06)
         for i, pitch in enumerate(rng.integers(55, 80, 10))
     ]
-    hand = move_loosely(rng, presses, times, replace(look, feints=0.0), (20.0, 30.0))[1]
+    look = replace(look, feints=0.0)
+    hand = move_hands(rng, presses, times, look, (20.0, 30.0), move=lie_loosely)[1]
     for press in presses:
         key = press.pitch - LOWEST_PITCH
         tips = hand.tips[int(np.searchsorted(times, press.bottom_s + 0.05))]
