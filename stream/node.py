@@ -126,6 +126,9 @@ class Context:
     alone
         Whether nothing else in its process waits for anything from outside: then a source may
         itself wait in `tick`, for a few ms at a time.
+    give_way
+        To be called once nothing waits for what the node does: from then on its process runs in
+        what time others leave, if all nodes in it have said so.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Context:
     linked: frozenset[str] | None = None
     outputs: Mapping[str, StreamSpec] = field(default_factory=dict)
     alone: bool = False
+    give_way: Callable[[], None] = lambda: None
 
 
 S = TypeVar("S", bound=NodeSettings)

@@ -64,6 +64,16 @@ def stand_back() -> None:
         _schedule(os.SCHED_BATCH, 0)
 
 
+def give_way() -> None:
+    """Run in what time other processes leave, from now on: only a privileged user can undo it.
+
+    A nice value does not do: a process whose turn it is keeps the processor until the next tick of
+    the kernel, 4 ms later or so, however low it ranks. This one goes as soon as another wakes up.
+    """
+    if sys.platform == "linux":
+        _schedule(os.SCHED_IDLE, 0)
+
+
 def claim_real_time() -> str:
     """Put every thread of this process under SCHED_FIFO and keep its memory from being paged out.
 

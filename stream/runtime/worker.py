@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from copy import copy
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from stream.runtime.messages import Mark
 from stream.runtime.running import EndToEnd, Output, Running
 from stream.runtime.scheduling import (
     claim_real_time,
+    give_way,
     prepare_process,
     release_real_time,
     stand_back,
@@ -80,6 +82,7 @@ class Worker:
         # What has been asked for, but not while a node is being called.
         self._to_arm: deque[messages.Arm] = deque()
         self._real_time: str | None = None
+        self._in_no_hurry: set[str] = set()
         self._beat_ns = 0
         self._statistics_ns = 0
         self._collected_ns = 0
@@ -130,6 +133,7 @@ class Worker:
                 ),
                 outputs=running.plan.outputs,
                 alone=sources == 1 and not self._receivers,
+                give_way=partial(self._give_way, running.plan.name),
             )
             running.opened = True
             self._calls.call(running, running.node.open, context)
@@ -165,6 +169,12 @@ class Worker:
                 ready = True
                 self._tell(messages.Ready())
         return self._start is not None
+
+    def _give_way(self, node: str) -> None:
+        """Let other processes go first, once all nodes of this one have no hurry."""
+        self._in_no_hurry.add(node)
+        if self._in_no_hurry == set(self._nodes) and self._real_time is None:
+            give_way()
 
     # Streaming
 

@@ -149,6 +149,8 @@ class KeyboardFind(Node[KeyboardFindSettings]):
         if self._last is not None and not same_place(self._last, keyboard):
             self._segment += 1
         self._tracker = Tracker(keyboard)
+        # What plays goes by where the keys last were, so that following them can wait.
+        self.context.give_way()
         self._take(keyboard)
         self._draw(packet.data)
         self._note()

@@ -84,6 +84,19 @@ def test_a_process_that_only_gathers_is_not_woken_for_each_packet(run: Run) -> N
     assert view["notes"]["policy"] == os.SCHED_BATCH
 
 
+def test_a_process_gives_way_to_others_when_none_of_its_nodes_is_in_a_hurry(run: Run) -> None:
+    patient = {"use": "toy_nodes:Patient", "from": "src"}
+    report = run(
+        src=ticker(count=5),
+        alone=patient,
+        beside=patient | {"group": "shared"},
+        hurried=echo("src", group="shared"),
+    )
+    assert report.exit == 0
+    policies = [report.nodes[name]["notes"]["policy"] for name in ("alone", "beside")]
+    assert policies == [os.SCHED_IDLE, os.SCHED_OTHER]
+
+
 def test_a_duration_ends_the_run_with_all_that_was_due_up_to_its_end(
     run: Run, sink_file: Path
 ) -> None:

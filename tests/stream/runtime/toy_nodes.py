@@ -154,6 +154,18 @@ class Sink(Node[SinkSettings]):
         self.settings.file.write_text(json.dumps(text))
 
 
+class Patient(Node[NodeSettings]):
+    """Has no hurry from its first packet on; notes how its process is scheduled after that."""
+
+    use = "toy.patient"
+    accepts = frozenset({"*"})
+
+    def process(self, stream: str, packet: Packet) -> Iterable[Packet]:
+        self.context.give_way()
+        self.context.counters.note("policy", os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+        return ()
+
+
 class Gatherer(Node[NodeSettings]):
     """Notes how often its process went to sleep while packets came."""
 
