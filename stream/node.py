@@ -127,8 +127,8 @@ class Context:
         Whether nothing else in its process waits for anything from outside: then a source may
         itself wait in `tick`, for a few ms at a time.
     give_way
-        To be called once nothing waits for what the node does: from then on its process runs in
-        what time others leave, if all nodes in it have said so.
+        To be called, once, when nothing waits for what the node does any more: its process then
+        lets others go first, if all nodes in it have said so.
     """
 
     name: str

@@ -65,13 +65,12 @@ def stand_back() -> None:
 
 
 def give_way() -> None:
-    """Run in what time other processes leave, from now on: only a privileged user can undo it.
+    """Leave the processor to others that want it, but for about a tenth, from now on.
 
-    A nice value does not do: a process whose turn it is keeps the processor until the next tick of
-    the kernel, 4 ms later or so, however low it ranks. This one goes as soon as another wakes up.
+    With less (SCHED_IDLE) a process would seem to hang where every processor is busy.
     """
-    if sys.platform == "linux":
-        _schedule(os.SCHED_IDLE, 0)
+    if sys.platform != "win32":
+        os.nice(10)
 
 
 def claim_real_time() -> str:

@@ -172,6 +172,8 @@ class Worker:
 
     def _give_way(self, node: str) -> None:
         """Let other processes go first, once all nodes of this one have no hurry."""
+        if node in self._in_no_hurry:
+            return
         self._in_no_hurry.add(node)
         if self._in_no_hurry == set(self._nodes) and self._real_time is None:
             give_way()

@@ -67,9 +67,10 @@ class KeyboardFind(Node[KeyboardFindSettings]):
 
     Every frame leads to a packet of kind `keyboard`, with the grid as it is known by then: all NaN
     and `state` `none` while there is none. `octave` in `meta` says how it is known which octave is
-    which, see `stream.music.finder.finding.Keyboard`. A keyboard is searched in the median of a few
-    frames, then followed; one that is covered for more than a second, or that jumps, is searched
-    anew. When it is found at another place, a new segment begins.
+    which, see `stream.music.finder.finding.Keyboard`. A keyboard is searched in a frame, and if
+    that is not certain in the median of a few, then followed; one that is covered for more than a
+    second, or that jumps, is searched anew. When it is found at another place, a new segment
+    begins.
     """
 
     use = "keyboard.find"
@@ -132,11 +133,18 @@ class KeyboardFind(Node[KeyboardFindSettings]):
     def _search(self, work: Floats, packet: Packet) -> None:
         self._recent.append(work)
         self._next_ns = packet.source_ns + _APART_NS
-        if len(self._recent) < _FRAMES and self.settings.corners is None:
+        full = len(self._recent) == _FRAMES
+        # One frame mostly does, in spite of hands. Where it does not, that is not tried each time.
+        alone = len(self._recent) == 1 and self._wait_ns == _WAIT_NS[0]
+        if not (full or alone or self.settings.corners):
             return
         self._counts["searches"] += 1
-        full = len(self._recent) == _FRAMES
-        keyboard = self._find(median_of_five(tuple(self._recent)) if full else work)
+        keyboard = self._find(
+            median_of_five(tuple(self._recent)) if full else work,
+            SURE if full or self.settings.corners else _CERTAIN,
+        )
+        if keyboard is None and not full:
+            return
         self._recent.clear()
         if keyboard is None:
             self._next_ns = packet.source_ns + self._wait_ns
@@ -155,7 +163,7 @@ class KeyboardFind(Node[KeyboardFindSettings]):
         self._draw(packet.data)
         self._note()
 
-    def _find(self, work: Floats) -> Keyboard | None:
+    def _find(self, work: Floats, enough: float) -> Keyboard | None:
         """Return the keyboard in a picture, if that is sure enough; else note why it is not."""
         s, note = self.settings, self.context.counters.note
         if s.corners is not None:
@@ -173,8 +181,8 @@ class KeyboardFind(Node[KeyboardFindSettings]):
             surer = other is not None and other.confidence >= max(SURE, sure + _MORE)
             if other is not None and surer and other.keys != s.keys:
                 sure, reason = 0.0, f"it seems to have {other.keys} keys, 'keys' says {s.keys}"
-        note("reason", "" if sure >= SURE else reason)
-        return found if sure >= SURE else None
+        note("reason", "" if sure >= enough else reason)
+        return found if sure >= enough else None
 
     def _follow(self, tracker: Tracker, work: Floats, packet: Packet) -> None:
         self._next_ns = packet.source_ns + _LOOK_NS
