@@ -65,12 +65,12 @@ def stand_back() -> None:
 
 
 def give_way() -> None:
-    """Leave the processor to others that want it, but for about a tenth, from now on.
+    """Leave the processor to others that want it, but for about a quarter, from now on.
 
-    With less (SCHED_IDLE) a process would seem to hang where every processor is busy.
+    With less a process seems to hang, or loses what it follows, where every processor is busy.
     """
     if sys.platform != "win32":
-        os.nice(10)
+        os.nice(5)
 
 
 def claim_real_time() -> str:

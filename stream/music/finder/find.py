@@ -35,8 +35,10 @@ _FRAMES = 5
 _APART_NS = to_ns(0.1)
 # How often a keyboard that was found is looked at again.
 _LOOK_NS = to_ns(0.2)
-# For how long it may be covered before it counts as gone.
+# For how long it may be covered, and how often looked for in vain, before it counts as gone: on a
+# busy machine looks are rare.
 _GONE_NS = to_ns(1.0)
+_GONE_LOOKS = 3
 # A keyboard of the number of keys that was named is taken without trying others when it is so sure,
 # and not when another one is surer by so much.
 _CERTAIN, _MORE = 0.8, 0.15
@@ -108,6 +110,7 @@ class KeyboardFind(Node[KeyboardFindSettings]):
         self._last: Keyboard | None = None
         self._grid: KeyGrid = no_grid()
         self._next_ns = self._seen_ns = -1
+        self._in_vain = 0
         self._wait_ns = _WAIT_NS[0]
         self._segment = 0
         self._frames: int | None = None
@@ -187,14 +190,16 @@ class KeyboardFind(Node[KeyboardFindSettings]):
     def _follow(self, tracker: Tracker, work: Floats, packet: Packet) -> None:
         self._next_ns = packet.source_ns + _LOOK_NS
         sight = tracker.look(work)
+        self._in_vain += 1
+        gone = self._in_vain >= _GONE_LOOKS and packet.source_ns - self._seen_ns >= _GONE_NS
         if sight.there:
-            self._seen_ns = packet.source_ns
+            self._seen_ns, self._in_vain = packet.source_ns, 0
             if sight.moved:
                 self._counts["moved"] += 1
                 self._take(tracker.keyboard)
                 self._note()
-        elif packet.source_ns - self._seen_ns >= _GONE_NS and self.settings.corners is None:
-            self._tracker = None
+        elif gone and self.settings.corners is None:
+            self._tracker, self._in_vain = None, 0
             self._grid = no_grid()
             self._counts["lost"] += 1
             self._next_ns = packet.source_ns

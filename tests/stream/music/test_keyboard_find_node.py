@@ -142,6 +142,16 @@ def test_one_that_is_covered_for_a_moment_is_not_lost(node, piano):
     assert set(states(camera.show(piano.picture, 1.0))) == {"found"}
 
 
+def test_one_look_in_vain_after_a_long_time_does_not_lose_it(node, piano):
+    camera = Camera(node())
+    camera.show(piano.picture, 1.0)
+    camera.hz, camera.ns = 0.5, camera.ns + 10**9
+    seen_seldom = [np.full_like(piano.picture, 90)] * 3 + [piano.picture]
+    assert [states(camera.show(picture, 0.1))[0] for picture in seen_seldom] == [
+        "found", "found", "none", "found",
+    ]  # fmt: skip
+
+
 def test_one_that_is_covered_for_long_is_gone_and_comes_back_in_the_same_segment(node, piano):
     camera = Camera(node())
     camera.show(piano.picture, 1.0)

@@ -93,7 +93,7 @@ def test_a_process_gives_way_to_others_when_none_of_its_nodes_is_in_a_hurry(run:
         hurried=echo("src", group="shared"),
     )
     assert report.exit == 0
-    assert [report.nodes[name]["notes"]["lower"] for name in ("alone", "beside")] == [10, 0]
+    assert [report.nodes[name]["notes"]["lower"] for name in ("alone", "beside")] == [5, 0]
 
 
 def test_a_duration_ends_the_run_with_all_that_was_due_up_to_its_end(
