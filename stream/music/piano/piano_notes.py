@@ -13,7 +13,7 @@ from stream.music.keyboard import KEY_NAMES, KEYS, LOWEST_PITCH
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.music.piano.note_tracking import Change, NoteTracker
 from stream.music.piano.rectify import covered_keys
-from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.node import GAVE_NOTHING, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 
 BEGIN, END = 0.6, 0.4
@@ -99,8 +99,10 @@ class PianoNotes(Node[PianoNotesSettings]):
         return [self._notes(packet, changes)]
 
     def finish(self) -> Iterable[Packet]:
-        """Release what is down."""
+        """Release what is down; say that there was no note, if there was none."""
         self.context.counters.note("notes", self._count)
+        if self._last is not None and not self._count:
+            self.context.counters.note(GAVE_NOTHING, "no key was seen to go down.")
         changes = self._tracker.reset()
         return [self._notes(self._last, changes)] if self._last is not None and changes else ()
 

@@ -108,4 +108,5 @@ def test_a_film_without_a_keyboard_is_silent_and_the_report_says_why(tmp_path) -
     done, report = run(tmp_path, tmp_path / "clip.mp4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert report["nodes"]["keys"]["dropped"]["no_keyboard"] > 0
+    assert "'keys' gave nothing: no keyboard was found, frames looked at: 4" in done.stdout
     assert report["nodes"]["notes"]["packets_out"] == 0
