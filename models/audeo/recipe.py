@@ -27,7 +27,7 @@ from models.audeo.rendering.clip import Clip
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, between, fit
-from models.trained_folder import WEIGHTS, claim_folder
+from models.trained_folder import WEIGHTS, check_free, claim_folder
 from stream.files import file_sha256
 from stream.music.collect.collecting import find_grid, look_into
 from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
@@ -203,7 +203,7 @@ def calibrate_piano(
     before = load_trained(start)
     settings = CalibrationSettings()
     about = {"start": file_sha256(start / WEIGHTS), "unlabelled": video.name}
-    claim_folder(folder, about, resume=False)
+    check_free(folder)
     began = time.monotonic()
     strips, times_s = read_video(video)
     network, threshold = calibrate(

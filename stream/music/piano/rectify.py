@@ -128,8 +128,8 @@ class KeyboardRectify(Node[NodeSettings]):
         if self._followed is None and frames:
             self.context.counters.note(
                 GAVE_NOTHING,
-                f"no keyboard was found, frames looked at: {frames}; `innervate keyboard` shows what is seen"
-                " in a picture or a video.",
+                f"no keyboard was found, frames looked at: {frames}; `innervate keyboard` shows"
+                " what is seen in a picture or a video.",
             )
         return ()
 

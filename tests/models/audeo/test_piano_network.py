@@ -28,7 +28,7 @@ from models.audeo.rendering.performance import Written, perform
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from models.commands.train_piano import train
-from stream.errors import ConfigError, ModelError
+from stream.errors import ConfigError, ModelError, RecordingError
 from stream.inference import StreamingSession
 from stream.music.piano.strip import side_of
 from stream.units import to_ns
@@ -279,6 +279,20 @@ def test_to_get_used_to_a_video_takes_a_network_and_no_settings_of_training(tmp_
     with pytest.raises(ConfigError, match="--unlabelled does not use --decoder, --clips; leave"):
         train("audeo", out=out, unlabelled=video, finetune=tmp_path, clips=9, decoder=True)
     assert not out.exists()
+
+
+def test_after_a_video_that_will_not_do_the_same_folder_takes_another(tmp_path) -> None:
+    out, zoo = tmp_path / "new", Path(__file__).parents[3] / "models" / "zoo" / "piano"
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(RecordingError, match="is not there"):
+        train("audeo", out=out, finetune=zoo, unlabelled=tmp_path / "typo.mp4")
+    with pytest.raises(RecordingError, match="is empty"):
+        train("audeo", out=out, finetune=zoo, unlabelled=tmp_path / "empty.mp4")
+    with pytest.raises(ModelError, match="is a file; give the folder"):
+        train("audeo", out=out, finetune=tmp_path / "empty.mp4", unlabelled=tmp_path / "typo.mp4")
+    save_trained(out, load_trained(zoo))
+    with pytest.raises(ConfigError, match="holds a trained network already"):
+        train("audeo", out=out, finetune=zoo, unlabelled=tmp_path / "typo.mp4")
 
 
 def test_a_trained_network_comes_back_from_its_folder(network, tmp_path) -> None:
