@@ -180,6 +180,12 @@ def _print_tables(report: Report, console: Console) -> None:
             console.print(
                 f"'{name}' gave nothing: {why}", style="yellow", markup=False, soft_wrap=True
             )
+        if outages := node["notes"].get("outages"):
+            # Devices, ports and instruments, whatever the node is connected to.
+            away = f", {away_s:g} s in all" if (away_s := node["notes"].get("away_s")) else ""
+            console.print(
+                f"'{name}' was cut off {outages} time(s){away}", style="yellow", markup=False
+            )
         if trouble := node["notes"].get(TROUBLE):
             console.print(f"'{name}': {trouble}", style="yellow", markup=False, soft_wrap=True)
         if (file := node["notes"].get("file")) and Path(file).exists():
