@@ -170,8 +170,11 @@ def train_piano(
     if start is not None and recipe.share < 1:
         network = between(load_trained(start).network, network, recipe.share)
     others = [load_clip(path) for path in validation]
+    on_progress("judging", 0, 2, float("nan"))
     level_frames(network, others)
+    on_progress("judging", 1, 2, float("nan"))
     trained = Trained(network, _card(network, recipe, others, about, time.monotonic() - began))
+    on_progress("judging", 2, 2, float("nan"))
     save_trained(folder, trained)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return trained

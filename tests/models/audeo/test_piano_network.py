@@ -251,13 +251,18 @@ def test_a_share_of_new_weights_lies_between_the_networks_before_and_after(
         np.savez(clips / f"{seed:07d}.npz", strips=clip.strips, times_s=clip.times_s,
                  presses=clip.presses, about=about)  # fmt: skip
     settings = TrainingSettings(updates=2, batch=1, crop_frames=8)
+    told: list[tuple[str, int, int]] = []
 
     def trained(share: float) -> Trained:
         recipe = Recipe(SMALL, settings, clips=2, validation_clips=1, share=share)
         out = tmp_path / str(share)
-        return train_piano(recipe, out, clips=clips, start=tmp_path / "before")
+        return train_piano(
+            recipe, out, clips=clips, start=tmp_path / "before",
+            on_progress=lambda stage, done, total, loss: told.append((stage, done, total)),
+        )  # fmt: skip
 
     after, mixed = trained(1.0), trained(0.25)
+    assert told[-3:] == [("judging", 0, 2), ("judging", 1, 2), ("judging", 2, 2)]
     assert mixed.card.training["share"] == 0.25
     ends = zip(network.named_parameters(), after.network.parameters(), strict=True)
     for ((name, old), new), found in zip(ends, mixed.network.parameters(), strict=True):
