@@ -60,7 +60,7 @@ def filmed(tmp_path_factory) -> tuple[Path, list[Press]]:
 def run(
     folder: Path, clip: Path, *options: str, other: dict | None = None
 ) -> tuple[subprocess.CompletedProcess[str], dict]:
-    """Run configs/piano-to-sound.yaml on a clip, with some `other` nodes; files go into a folder."""
+    """Run configs/piano-to-sound.yaml on a clip; with `other` nodes, without sound and picture."""
     pipeline = yaml.safe_load((ROOT / "configs" / "piano-to-sound.yaml").read_text())
     nodes = pipeline["nodes"]
     nodes |= other or {}
