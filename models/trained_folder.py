@@ -34,12 +34,7 @@ def claim_folder(folder: Path, note: Mapping[str, Any], *, resume: bool) -> None
     """
     text = json.dumps(note, indent=1) + "\n"
     path = folder / RECIPE
-    if (folder / CARD).exists():
-        raise ConfigError(f"{folder} holds a trained network already; choose another folder.")
-    if path.exists() and not resume:
-        raise ConfigError(
-            f"{folder} holds an unfinished training; go on with --resume, or choose another folder."
-        )
+    check_free(folder, resume=resume)
     if path.exists() and path.read_text() != text:
         raise ConfigError(
             f"{folder} holds an unfinished training with other data or settings; give those of"
@@ -49,6 +44,22 @@ def claim_folder(folder: Path, note: Mapping[str, Any], *, resume: bool) -> None
         raise ConfigError(f"{folder} holds no training to go on with; leave --resume out.")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def check_free(folder: Path, *, resume: bool = False) -> None:
+    """Refuse a folder in which something is trained; enough for what cannot be gone on with.
+
+    Raises
+    ------
+    ConfigError
+        It holds a trained network, or a training that `resume` does not go on with.
+    """
+    if (folder / CARD).exists():
+        raise ConfigError(f"{folder} holds a trained network already; choose another folder.")
+    if (folder / RECIPE).exists() and not resume:
+        raise ConfigError(
+            f"{folder} holds an unfinished training; go on with --resume, or choose another folder."
+        )
 
 
 def write_folder(folder: Path, weights: Mapping[str, Tensor], card: msgspec.Struct) -> None:
@@ -103,6 +114,8 @@ def read_folder(
         The folder holds none, an unfinished one, or files that do not fit each other.
     """
     path = folder / CARD
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file; give the folder of a training.")
     if not path.is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"{folder} holds no trained network ({CARD} and {WEIGHTS}); if training was stopped,"

@@ -76,6 +76,10 @@ GAVE_NOTHING = "gave_nothing"
 """Key of the note in which a node says why it has come to its end without what it is there for."""
 
 
+TROUBLE = "trouble"
+"""Key of the note in which a node says what is wrong and what to do; empty once that is over."""
+
+
 class Counters:
     """What a node counts about itself; the run report shows it."""
 

@@ -57,7 +57,7 @@ def export(
     weights = _weights(quantise)
     check_file("--out", out)
     system = _system(run)
-    if look_ahead and system != audeo.SYSTEM:
+    if look_ahead and system not in ("", audeo.SYSTEM):
         raise ConfigError("--look-ahead is for piano networks; leave it out.")
     if system in (sesar.SYSTEM, audeo.SYSTEM):
         if weights is not None:

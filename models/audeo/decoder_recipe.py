@@ -26,7 +26,7 @@ from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.scores import Score as Counts
 from models.audeo.scores import match
 from models.audeo.trained import Trained, load_trained, save_trained
-from models.trained_folder import WEIGHTS, claim_folder
+from models.trained_folder import WEIGHTS, check_free
 from stream.files import file_sha256
 from stream.music.keyboard import KEYS
 from stream.music.piano.piano_notes import BEGIN
@@ -66,8 +66,7 @@ def train_decoder(
     s = settings or DecoderSettings()
     torch.set_num_threads(1)  # tensors are so small that threads only wait for each other
     before = load_trained(start)
-    about = {"decoder": asdict(s), "start": file_sha256(start / WEIGHTS)}
-    claim_folder(folder, about, resume=False)
+    check_free(folder)
     began = time.monotonic()
     rendered = render_clips(
         clips, range(s.clips), workers,

@@ -27,7 +27,7 @@ from models.audeo.rendering.clip import Clip
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, between, fit
-from models.trained_folder import WEIGHTS, claim_folder
+from models.trained_folder import WEIGHTS, check_free, claim_folder
 from stream.files import file_sha256
 from stream.music.collect.collecting import find_grid, look_into
 from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
@@ -170,8 +170,11 @@ def train_piano(
     if start is not None and recipe.share < 1:
         network = between(load_trained(start).network, network, recipe.share)
     others = [load_clip(path) for path in validation]
+    on_progress("judging", 0, 2, float("nan"))
     level_frames(network, others)
+    on_progress("judging", 1, 2, float("nan"))
     trained = Trained(network, _card(network, recipe, others, about, time.monotonic() - began))
+    on_progress("judging", 2, 2, float("nan"))
     save_trained(folder, trained)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return trained
@@ -203,7 +206,7 @@ def calibrate_piano(
     before = load_trained(start)
     settings = CalibrationSettings()
     about = {"start": file_sha256(start / WEIGHTS), "unlabelled": video.name}
-    claim_folder(folder, about, resume=False)
+    check_free(folder)
     began = time.monotonic()
     strips, times_s = read_video(video)
     network, threshold = calibrate(

@@ -49,6 +49,9 @@ def sweep(
 
     What is promising is told by validation loss and Lyapunov spectrum of the first sixth of the
     updates. The best setting is then trained like `innervate train` does, into OUT/best.
+
+    After Ctrl-C it cannot be gone on with: nothing is kept of settings that were tried before all
+    of them are judged, and from then on the table, OUT/sweep.json, but no network.
     """
     if system != "gru":
         raise ConfigError(f"there is no system '{system}' to sweep; there is gru.")

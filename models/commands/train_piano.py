@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from models.audeo.decoder_recipe import train_decoder
 from models.audeo.recipe import Recipe, calibrate_piano, train_piano
 from models.audeo.training import TrainingSettings
+from stream.commands.output import check_folder
 from stream.errors import ConfigError
 from stream.units import format_seconds
 
@@ -79,6 +80,7 @@ def train(
             f"--device {device}: torch {torch.__version__} finds no GPU here; leave it out, or"
             " install torch for CUDA and a driver."
         )
+    check_folder("--out", out)
     training: dict[str, Any] = {} if finetune is None else {"updates": 400, "rate": 5e-4}
     training |= _given(updates=updates, batch=batch, rate=rate)
     recipe = Recipe(training=TrainingSettings(seed=seed, **training))

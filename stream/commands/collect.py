@@ -16,7 +16,9 @@ from stream.commands.run import parse_duration
 from stream.errors import ConfigError, RecordingError, RunError
 from stream.music.collect import collecting
 from stream.music.collect.collection import load_grid, write_grid
+from stream.music.keyboard import KeyGrid
 from stream.plan import Plan
+from stream.vision.frames import Frame
 
 
 def collect(
@@ -67,7 +69,7 @@ def collect(
         collecting.check_new(out)
         source, played = collecting.read_files(video, midi_file)
         if grid is None:
-            grid = collecting.find_grid(collecting.look_into(video))
+            grid = _find_grid(collecting.look_into(video))
         collecting.begin(out, grid, source)
         with _progress(console) as show:
             collecting.copy(out, video, played, lambda frames: show(f"read {frames} frames"))
@@ -77,7 +79,7 @@ def collect(
         device, port = _device(camera), collecting.midi_port(midi)
         plan = collecting.plan_recording(out, device, port)
         if grid is None:
-            grid = collecting.find_grid(collecting.look(device))
+            grid = _find_grid(collecting.look(device))
         collecting.begin(out, grid, collecting.camera_source(device, port))
         console.print(
             f"Recording from {escape(port)}. Play what you like, at least some notes all over the"
@@ -98,6 +100,15 @@ def _check(options: dict[str, object]) -> None:
             "a set is recorded ('--camera 0', with '--midi' and '--for' where needed), or made of"
             " '--video' and '--midi-file', or completed by '--finish'; give one of the three."
         )
+
+
+def _find_grid(picture: Frame) -> KeyGrid:
+    try:
+        return collecting.find_grid(picture)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{str(error).rstrip('.')}; or say with '--keyboard' where it is."
+        ) from None
 
 
 def _device(camera: str) -> int | str:
@@ -127,10 +138,11 @@ def _finish(console: Console, out: Path) -> None:
         except RecordingError as error:
             raise RecordingError(f"{error} {_kept(out)}") from None
     lag = card["lag"]
+    late = "behind" if lag["seconds"] >= 0 else "ahead of"
     console.print(
         f"{escape(str(out))}: {card['frames']} frames in {card['duration_s']:.1f} s,"
         f" {card['notes']} notes, {card['keys_in_view']} keys in view. The camera is"
-        f" {1e3 * lag['seconds']:.0f} ms behind MIDI, give or take"
+        f" {1e3 * abs(lag['seconds']):.0f} ms {late} MIDI, give or take"
         f" {1e3 * lag['uncertainty_s']:.0f} ms.", soft_wrap=True,
     )  # fmt: skip
     for reason, count in card.get("frames_lost", {}).items():

@@ -15,6 +15,7 @@ from stream.page.adding import add_page, settle_pages
 from stream.page.metrics import serving_metrics
 from stream.pipeline import load_pipeline
 from stream.runtime.report import Report, print_report, write_report
+from stream.runtime.run_folders import REPORT
 from stream.runtime.supervisor import run_plan
 from stream.units import parse_seconds, to_ns
 
@@ -87,7 +88,7 @@ class ClosingProgress:
 
 
 def deliver(result: Report, path: Path | None) -> None:
-    """Print the report of a run, and write it to `path`, if there is one.
+    """Print the report of a run, and write it to its folder and to `path`, if there is one.
 
     Raises
     ------
@@ -95,6 +96,9 @@ def deliver(result: Report, path: Path | None) -> None:
         The run failed; it has the exit code of the run. Or it went well, but the file cannot be
         written.
     """
+    # What is printed names the file when it is there; a run whose disk is full is still a run.
+    with contextlib.suppress(RunError):
+        write_report(result, Path(result.run_dir) / REPORT)
     # The terminal may be what ended the run, and a reader such as `head` may have left; rich would
     # end the process for that, with an exit code that is not the run's.
     with contextlib.suppress(OSError, SystemExit):

@@ -13,6 +13,7 @@ from stream.page.server import address, bind, check_server, new_token
 from stream.plan import Delivery, Link, NodePlan, Plan
 from stream.runtime.link_messages import fixed_bytes
 from stream.runtime.shared_memory import LARGE_BYTES
+from stream.vision.page import address_of
 
 # What comes between two updates, or while the page's process is busy for a moment; older packets
 # are dropped and counted. A queue is also kinder to the sender than `latest`, which is woken for
@@ -20,6 +21,8 @@ from stream.runtime.shared_memory import LARGE_BYTES
 _EVENTS = Delivery("queue", 256)
 _SMALL = Delivery("queue", 64)
 _LARGE = Delivery("latest")
+# Its class would be the import of all of vision.
+_OVERLAY = "overlay"
 
 
 def add_page(plan: Plan) -> Plan:
@@ -62,6 +65,8 @@ def add_page(plan: Plan) -> Plan:
 def settle_pages(plan: Plan) -> tuple[Plan, dict[str, str]]:
     """Return the plan with port and token of each page decided, and their addresses by node.
 
+    Pages of `overlay` are among the addresses; their ports are decided by the pipeline file.
+
     Raises
     ------
     ConfigError
@@ -69,6 +74,8 @@ def settle_pages(plan: Plan) -> tuple[Plan, dict[str, str]]:
     """
     nodes, found = dict(plan.nodes), {}
     for node in plan.nodes.values():
+        if node.use == _OVERLAY and node.settings.get("page"):
+            found[node.name] = address_of(node.settings["page"])
         if node.use != Page.use:
             continue
         with bind(node.settings["port"]) as probe:

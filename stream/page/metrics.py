@@ -55,7 +55,7 @@ class RunCollector:
                 family.add_metric([name], node[key])
             yield family
         refused = CounterMetricFamily(
-            "innervate_node_dropped", "Packets that a node refused.", labels=["node", "reason"]
+            "innervate_node_refused", "Packets that a node refused.", labels=["node", "reason"]
         )
         cpu = CounterMetricFamily("innervate_node_cpu_seconds", "CPU time.", labels=["node"])
         failed = GaugeMetricFamily(

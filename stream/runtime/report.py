@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.errors import RunError
-from stream.node import GAVE_NOTHING
+from stream.node import GAVE_NOTHING, TROUBLE
 from stream.plan import Plan
+from stream.runtime.run_folders import REPORT
 
 _PACKAGES = ("innervate", "numpy", "pyzmq", "msgspec", "onnxruntime", "onnxruntime-gpu", "pynwb")
 _LATENCY = {"p50_us": 0.0, "p99_us": 0.0, "p999_us": 0.0, "max_us": 0.0}
@@ -33,8 +34,9 @@ class Report(msgspec.Struct, kw_only=True):
     duration_s
         From the common start of the sources to the end of the last stream.
     nodes
-        For each node: packets in and out, drops by reason, gaps (packets missing from what it
-        read, other than by its links' policies), errors, restarts, CPU seconds, and notes.
+        For each node: packets in and out, how many it refused by reason (`dropped`), gaps (packets
+        missing from what it read, other than by its links' policies), errors, restarts, CPU
+        seconds, and notes.
     links
         For each link: latency from leaving one node to being handed to the next, in microseconds;
         packets handed over, dropped by the link's policy, lost otherwise, and messages refused.
@@ -140,15 +142,16 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the report as tables; of a run that never started, only where its logs are.
+    """Print the report as tables; of a run that never started, only where its folder is.
 
     What went wrong is an error, which goes another way.
     """
     console = console or Console()
     if report.duration_s:
         _print_tables(report, console)
+    left = f"{REPORT} and logs" if (Path(report.run_dir) / REPORT).exists() else "logs"
     console.print(
-        f"{report.pipeline}: {report.duration_s:.2f} s, logs in {report.run_dir}",
+        f"{report.pipeline}: {report.duration_s:.2f} s, {left} in {report.run_dir}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
     for group, process in report.processes.items():
@@ -177,6 +180,14 @@ def _print_tables(report: Report, console: Console) -> None:
             console.print(
                 f"'{name}' gave nothing: {why}", style="yellow", markup=False, soft_wrap=True
             )
+        if outages := node["notes"].get("outages"):
+            # Devices, ports and instruments, whatever the node is connected to.
+            away = f", {away_s:g} s in all" if (away_s := node["notes"].get("away_s")) else ""
+            console.print(
+                f"'{name}' was cut off {outages} time(s){away}", style="yellow", markup=False
+            )
+        if trouble := node["notes"].get(TROUBLE):
+            console.print(f"'{name}': {trouble}", style="yellow", markup=False, soft_wrap=True)
         if (file := node["notes"].get("file")) and Path(file).exists():
             console.print(
                 f"'{name}' recorded {file}", markup=False, highlight=False, soft_wrap=True
@@ -201,12 +212,12 @@ def _node_table(report: Report) -> Table:
     table = _table("node")
     for name in ("in", "out", "gaps", "errors", "CPU s"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("dropped")
+    table.add_column("refused")
     for name, node in report.nodes.items():
-        dropped = ", ".join(f"{reason} {count}" for reason, count in node["dropped"].items())
+        refused = ", ".join(f"{reason} {count}" for reason, count in node["dropped"].items())
         table.add_row(
             name, str(node["packets_in"]), str(node["packets_out"]), str(node["gaps"]),
-            str(node["errors"]), f"{node['cpu_s']:.2f}", dropped,
+            str(node["errors"]), f"{node['cpu_s']:.2f}", refused,
         )  # fmt: skip
     return table
 

@@ -22,6 +22,8 @@ KEPT = 50
 _FOLDER = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_.-]+-\d+")
 _LOG = re.compile(r"[A-Za-z0-9_-]+\.log")
 _ANNOUNCEMENT = "running.json"
+REPORT = "report.json"
+"""The report of a run in its folder."""
 
 
 class Announcement(msgspec.Struct):
@@ -48,7 +50,8 @@ def run_folder(name: str, given: Path | None = None) -> Iterator[Path]:
     """Make the folder of a run and hold it while the run goes on.
 
     A folder that is not `given` is made in the user's state folder, where old ones that hold
-    nothing but logs are removed then. Recordings and whatever else nodes have left are kept.
+    nothing but logs and a report are removed then. Recordings and whatever else nodes have left
+    are kept.
 
     Raises
     ------
@@ -182,4 +185,5 @@ def _remove_old(runs: Path) -> None:
 
 def _is_ours(file: Path) -> bool:
     """Return whether a file is one that every run leaves."""
-    return (file.name == _ANNOUNCEMENT or bool(_LOG.fullmatch(file.name))) and file.is_file()
+    ours = file.name in {_ANNOUNCEMENT, REPORT} or bool(_LOG.fullmatch(file.name))
+    return ours and file.is_file()

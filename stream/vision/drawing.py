@@ -72,6 +72,8 @@ class Scene:
         Where keys are; None when that is not known.
     notes
         Those of the last seconds, in the order of their onsets, and perhaps later ones.
+    no_keyboard
+        Whether the keys of a piano were looked for and not found.
     """
 
     time_ns: int = 0
@@ -82,6 +84,7 @@ class Scene:
     remarks: list[str] = field(default_factory=list)
     grid: KeyGrid | None = None
     notes: list[Heard] = field(default_factory=list)
+    no_keyboard: bool = False
 
 
 class Painter:
@@ -148,7 +151,9 @@ class Painter:
         # Whatever was said last of somebody who has left is not shown of nobody.
         if scene.nobody or not scene.label:
             seconds = scene.time_ns / 1e9
-            note = "nobody in view" if scene.nobody else f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
+            note = f"{seconds // 60:.0f}:{seconds % 60:04.1f}"
+            if scene.nobody or scene.no_keyboard:
+                note = "nobody in view" if scene.nobody else "no keyboard found"
             self._text(canvas, note, (margin, base), scale, _DIM)
             return
         self._text(canvas, scene.label, (margin, base), scale, _TEXT)

@@ -144,8 +144,11 @@ class Keyboard(Layer):
         return Notes if packet is None or packet.meta.get("state") == "none" else None
 
     def show(self, scene: Scene, source_ns: int) -> None:
-        """Add the grid."""
-        if self.excuses(source_ns) is None and (packet := self._at(source_ns)) is not None:
+        """Add the grid, or say that there is none."""
+        packet = self._at(source_ns)
+        if packet is None or self.excuses(source_ns) is not None:
+            scene.no_keyboard = True
+        else:
             scene.grid = packet.data
 
 

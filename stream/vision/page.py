@@ -29,6 +29,11 @@ _SAFE = {
 }
 
 
+def address_of(port: int) -> str:
+    """Return what to open."""
+    return f"http://{_HOST}:{port}/"
+
+
 def check_port(port: int) -> None:
     """Refuse a port that cannot be had, before anything starts.
 
@@ -85,7 +90,7 @@ class PictureServer:
             self._server = _Server(port, self)
         except OSError as error:
             raise _taken(port, error) from None
-        self.address = f"http://{_HOST}:{self._server.server_port}/"
+        self.address = address_of(self._server.server_port)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="page", daemon=True
         )

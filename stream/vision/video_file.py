@@ -130,6 +130,8 @@ class VideoFile:
                 f"{self.path} cannot be read as a video: it is none, is cut off before its index,"
                 " or is coded in a way that this OpenCV does not know."
             )
+        # Telephones store what their sensor saw, and which way up it is.
+        capture.set(self._cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         return capture
 
     def _seek(self, start_s: float) -> Any:

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -144,7 +145,9 @@ def test_a_run_that_fails_says_why_like_any_other_error(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: node 'cells' (broken:Broken) failed: RuntimeError")
     assert "the probe [0] fell out" in done.stderr
     assert "fell out" not in done.stdout
-    assert "logs in" in done.stdout
+    folder = Path(done.stdout.strip().rpartition("report.json and logs in ")[2])
+    report = json.loads((folder / "report.json").read_text())
+    assert "fell out" in report["message"], "also without --report"
 
 
 @pytest.mark.parametrize("system", ["kalman", "gru"])

@@ -276,7 +276,7 @@ def find_grid(picture: Frame) -> KeyGrid:
         reason = found.reason if found is not None and found.reason else "nothing looks like one"
         raise ConfigError(
             f"the keyboard is not seen for certain ({reason}): have all of it in view, from above,"
-            " without hands; or say with '--keyboard' where it is."
+            " without hands at first."
         )
     return found.grid(*picture.shape[:2])
 

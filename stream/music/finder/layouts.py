@@ -114,8 +114,8 @@ def find_layout(
     if lowest is not None and keys is None:
         left = max(first, seen[0])
         index = WHITE_NAMES.index(lowest)
-        # The first white key in view of that name's pattern.
-        left += (index + 5 - left) % 7
+        # The white key of that name's pattern: the edge of the picture may cut through it.
+        left += (index + 5 - left + 2) % 7 - 2
         shown = min(first + count, seen[1]) - left
         return Layout(left, min(shown, WHITES - index), index, "given", number)
     # A row of whites that ends may be covered there, or be cut off: that alone is no proof.

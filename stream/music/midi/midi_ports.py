@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from stream.captured import captured_output
 from stream.errors import ConfigError
 from stream.music.midi.midi_listener import FAILED, OPENED
 from stream.music.midi.midi_system import CLIENT, load_rtmidi, without_numbers
@@ -35,7 +36,10 @@ def find_input(wanted: str | None) -> InputPort:
     MissingExtraError
         python-rtmidi is not installed.
     """
-    ports = _inputs(load_rtmidi())
+    rtmidi = load_rtmidi()
+    # Systems that are not there complain to the terminal.
+    with captured_output():
+        ports = _inputs(rtmidi)
     if wanted is None:
         fitting = [port for port in ports if _LOOP not in port.name]
     else:

@@ -13,11 +13,15 @@ from stream.music.keyboard import KEY_NAMES, KEYS, LOWEST_PITCH
 from stream.music.notes import events, note_off, note_on, notes_spec
 from stream.music.piano.note_tracking import Change, NoteTracker
 from stream.music.piano.rectify import covered_keys
-from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.node import GAVE_NOTHING, TROUBLE, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
+from stream.units import to_ns
 
 BEGIN, END = 0.6, 0.4
 """Thresholds where neither the pipeline nor the model file says another."""
+
+# Networks are trained on 15 frames a second and more; a tenth is for times that are not exact.
+_SLOW_NS = to_ns(1.1 / 15)
 
 
 class PianoNotesSettings(NodeSettings):
@@ -73,7 +77,7 @@ class PianoNotes(Node[PianoNotesSettings]):
         self._tracker = NoteTracker(begin, self.settings.end)
         self._segment: int | None = None
         self._last: Packet | None = None
-        self._count = 0
+        self._count = self._frames = self._slow = 0
         self._covered = np.zeros(KEYS, bool)
         context.counters.note("begin", begin)
 
@@ -91,16 +95,28 @@ class PianoNotes(Node[PianoNotesSettings]):
             changes = self._tracker.reset()
         onset, frame, velocity = packet.data
         changes += self._tracker.push(packet.source_ns, onset, frame, velocity, self._covered)
-        self._last = packet
+        before, self._last = self._last, packet
+        self._frames += 1
+        if before is not None and before.segment == packet.segment:
+            self._slow += packet.source_ns - before.source_ns > _SLOW_NS
         self.context.counters.note_rare(
-            implausible_frames=self._tracker.implausible, refused_on_covered=self._tracker.refused,
-            let_go_covered=self._tracker.let_go,
+            slow_frames=self._slow, implausible_frames=self._tracker.implausible,
+            refused_on_covered=self._tracker.refused, let_go_covered=self._tracker.let_go,
         )  # fmt: skip
         return [self._notes(packet, changes)]
 
     def finish(self) -> Iterable[Packet]:
-        """Release what is down."""
+        """Release what is down; say that no note came, or that frames came too seldom, if so."""
         self.context.counters.note("notes", self._count)
+        if self._last is not None and not self._count:
+            self.context.counters.note(GAVE_NOTHING, "no key was seen to go down.")
+        if 2 * self._slow > self._frames:
+            self.context.counters.note(
+                TROUBLE,
+                "fewer than 15 frames came a second, for which the network was not trained: notes"
+                " were missed, and wrong ones came. Let the camera see more light, or close other"
+                " programs.",
+            )
         changes = self._tracker.reset()
         return [self._notes(self._last, changes)] if self._last is not None and changes else ()
 

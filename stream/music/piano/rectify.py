@@ -21,12 +21,17 @@ from stream.music.piano.strip import (
     side_of,
     with_side,
 )
-from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.node import GAVE_NOTHING, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.vision.frames import check_frames
 
 COVERED = "covered"
 """Key in `meta` of a strip with the keys, 0 to 87, that something lies over, if there are any."""
+
+_ASSUMED = (
+    "no end of the keyboard is in view, so middle C is taken to be near the middle; if notes are"
+    " octaves off, give 'lowest' to 'keyboard.find'."
+)
 
 _WHITE_OF = CENTRES_U.astype(int)
 
@@ -37,7 +42,8 @@ class KeyboardRectify(Node[NodeSettings]):
     It takes a stream of frames and the stream of `keyboard.find` on them. The strips, uint8
     (56, 624, 4), have the times of their frames. Frames that come while no keyboard is found lead
     to nothing and are counted as `no_keyboard`. A new segment begins with a segment of the frames
-    and with another grid, but not while one is followed.
+    and with another grid, but not while one is followed. The report says when no keyboard was ever
+    found, and when it is not seen which octave is which.
     """
 
     use = "keyboard.rectify"
@@ -116,6 +122,17 @@ class KeyboardRectify(Node[NodeSettings]):
         strip.segment = self._segment
         return [strip]
 
+    def finish(self) -> Iterable[Packet]:
+        """Say that no keyboard was found, if none was."""
+        frames = self.context.counters.dropped.get("no_keyboard", 0)
+        if self._followed is None and frames:
+            self.context.counters.note(
+                GAVE_NOTHING,
+                f"no keyboard was found, frames looked at: {frames}; `innervate keyboard` shows"
+                " what is seen in a picture or a video.",
+            )
+        return ()
+
     def _note(self) -> None:
         count, steady = self.context.counters.count, self._steady
         for name, there in (
@@ -133,6 +150,8 @@ class KeyboardRectify(Node[NodeSettings]):
         grid: KeyGrid = packet.data
         if packet.segment != self._followed or self._rectifier is None:
             self._followed = packet.segment
+            assumed = packet.meta.get("octave") == "assumed"
+            self.context.counters.note_rare(trouble=_ASSUMED if assumed else "")
             self._segment += 1
             self._steady = Steady()
         else:

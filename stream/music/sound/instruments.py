@@ -12,13 +12,14 @@ from pydantic import BeforeValidator, Field
 from stream.errors import MissingExtraError
 
 _FONT = "TimGM6mb.sf2"
+_EXPECTED = "expected an instrument of General MIDI, its number (0 to 127) or its name"
 
 
 def _instrument(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 127:
         return value
     if not isinstance(value, str):
-        raise ValueError(f"expected a number from 0 to 127 or a name, found {value!r}")
+        raise ValueError(f"{_EXPECTED}, found {value!r}")
     names = instrument_names()
     plain = [name.casefold() for name in names]
     wanted = value.casefold().strip()
@@ -30,8 +31,8 @@ def _instrument(value: object) -> int:
     near = [names[number] for number in within[:5]] or [
         names[plain.index(name)] for name in difflib.get_close_matches(wanted, plain, 3, 0.4)
     ]
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise ValueError(f"{value!r} is no instrument of General MIDI{hint}")
+    hint = f", such as {' or '.join(map(repr, near))}" if near else ""
+    raise ValueError(f"{_EXPECTED}{hint}, found {value!r}")
 
 
 Instrument = Annotated[

@@ -143,7 +143,8 @@ class SoundFont:
         try:
             self._data: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the SoundFont {path} cannot be read ({error}).") from None
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(f"the SoundFont {path} cannot be read ({why}).") from None
         chunks = self._chunks()
         tables = {name: self._table(chunks, name, dtype) for name, dtype in _TABLES.items()}
         start, size = chunks[b"smpl"]

@@ -28,7 +28,7 @@ from models.audeo.rendering.performance import Written, perform
 from models.audeo.trained import SYSTEM, Card, Trained, load_trained, network_facts, save_trained
 from models.audeo.training import Checkpoint, TrainingSettings, fit
 from models.commands.train_piano import train
-from stream.errors import ConfigError, ModelError
+from stream.errors import ConfigError, ModelError, RecordingError
 from stream.inference import StreamingSession
 from stream.music.piano.strip import side_of
 from stream.units import to_ns
@@ -251,13 +251,18 @@ def test_a_share_of_new_weights_lies_between_the_networks_before_and_after(
         np.savez(clips / f"{seed:07d}.npz", strips=clip.strips, times_s=clip.times_s,
                  presses=clip.presses, about=about)  # fmt: skip
     settings = TrainingSettings(updates=2, batch=1, crop_frames=8)
+    told: list[tuple[str, int, int]] = []
 
     def trained(share: float) -> Trained:
         recipe = Recipe(SMALL, settings, clips=2, validation_clips=1, share=share)
         out = tmp_path / str(share)
-        return train_piano(recipe, out, clips=clips, start=tmp_path / "before")
+        return train_piano(
+            recipe, out, clips=clips, start=tmp_path / "before",
+            on_progress=lambda stage, done, total, loss: told.append((stage, done, total)),
+        )  # fmt: skip
 
     after, mixed = trained(1.0), trained(0.25)
+    assert told[-3:] == [("judging", 0, 2), ("judging", 1, 2), ("judging", 2, 2)]
     assert mixed.card.training["share"] == 0.25
     ends = zip(network.named_parameters(), after.network.parameters(), strict=True)
     for ((name, old), new), found in zip(ends, mixed.network.parameters(), strict=True):
@@ -279,6 +284,20 @@ def test_to_get_used_to_a_video_takes_a_network_and_no_settings_of_training(tmp_
     with pytest.raises(ConfigError, match="--unlabelled does not use --decoder, --clips; leave"):
         train("audeo", out=out, unlabelled=video, finetune=tmp_path, clips=9, decoder=True)
     assert not out.exists()
+
+
+def test_after_a_video_that_will_not_do_the_same_folder_takes_another(tmp_path) -> None:
+    out, zoo = tmp_path / "new", Path(__file__).parents[3] / "models" / "zoo" / "piano"
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(RecordingError, match="is not there"):
+        train("audeo", out=out, finetune=zoo, unlabelled=tmp_path / "typo.mp4")
+    with pytest.raises(RecordingError, match="is empty"):
+        train("audeo", out=out, finetune=zoo, unlabelled=tmp_path / "empty.mp4")
+    with pytest.raises(ModelError, match="is a file; give the folder"):
+        train("audeo", out=out, finetune=tmp_path / "empty.mp4", unlabelled=tmp_path / "typo.mp4")
+    save_trained(out, load_trained(zoo))
+    with pytest.raises(ConfigError, match="holds a trained network already"):
+        train("audeo", out=out, finetune=zoo, unlabelled=tmp_path / "typo.mp4")
 
 
 def test_a_trained_network_comes_back_from_its_folder(network, tmp_path) -> None:

@@ -18,7 +18,7 @@ from stream.music.keyboard import (
 )
 from stream.music.piano.rectify import KeyboardRectify, covered_keys
 from stream.music.piano.strip import BLACK_ROWS, FRONT_ROWS, PX_PER_WHITE, Rectifier
-from stream.node import Context, NodeSettings, StreamSpec
+from stream.node import GAVE_NOTHING, TROUBLE, Context, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.vision.frames import frame_packet, frame_spec
 
@@ -122,6 +122,25 @@ def test_when_the_keyboard_is_gone_a_black_strip_ends_the_segment_and_none_follo
     node.process("grid", found(no_grid(), state="none"))
     assert list(node.process("camera", a_frame(3))) == []
     assert node.context.counters.dropped == {"no_keyboard": 1}
+
+
+def test_the_report_says_when_no_keyboard_was_found(node) -> None:
+    node.process("camera", a_frame(1))
+    node.process("grid", found(no_grid(), state="none"))
+    node.process("camera", a_frame(2))
+    node.finish()
+    assert "no keyboard was found, frames looked at: 2" in node.context.counters.notes[GAVE_NOTHING]
+
+
+def test_the_report_says_while_it_is_not_seen_which_octave_is_which(node) -> None:
+    notes = node.context.counters.notes
+    for segment, octave, told in ((0, "assumed", True), (1, "seen", False), (2, "assumed", True)):
+        packet = found(straight_grid(), segment)
+        packet.meta["octave"] = octave
+        node.process("grid", packet)
+        assert ("give 'lowest'" in notes[TROUBLE]) == told
+    node.finish()
+    assert GAVE_NOTHING not in notes
 
 
 def test_keys_that_something_lies_over_are_named_in_the_strip_and_counted(node) -> None:

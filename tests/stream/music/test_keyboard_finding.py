@@ -92,12 +92,13 @@ def test_the_octave_of_a_part_without_ends_is_assumed_and_said_to_be():
     assert abs(there.mean() - 23) <= 4, "middle C is near the middle"
 
 
-def test_the_name_of_the_first_key_in_view_tells_the_octave():
+@pytest.mark.parametrize("before", [1, 0])
+def test_the_name_of_the_first_key_in_view_also_a_part_of_it_tells_the_octave(before):
     drawn = seen(keyboard(), size=(480, 540), fill=1.9)
     inside = (drawn.grid[1, :, 0] >= 0) & (drawn.grid[1, :, 0] < 480)
     first = int(np.flatnonzero(inside)[0])
 
-    found, grid = find(drawn.picture, lowest=WHITE_NAMES[first])
+    found, grid = find(drawn.picture, lowest=WHITE_NAMES[first - before])
     assert found.octave == "given"
     both = np.isfinite(grid).all(axis=(0, 2)) & inside
     assert both.sum() > 20

@@ -14,7 +14,7 @@ from stream.music.notes import NOTE_ON, are_events
 from stream.music.piano.note_tracking import NoteTracker
 from stream.music.piano.piano_notes import PianoNotes, PianoNotesSettings
 from stream.music.piano.rectify import strip_spec
-from stream.node import Context, StreamSpec
+from stream.node import GAVE_NOTHING, TROUBLE, Context, StreamSpec
 from stream.nodes.model import Model, ModelSettings
 from stream.packet import Packet
 
@@ -125,6 +125,28 @@ def test_notes_end_with_their_segment_and_with_the_stream(node) -> None:
     (last,) = node.finish()
     assert sorted(last.data[:, 1]) == [31, 60]
     assert set(last.data[:, 0]) == {0x80}
+
+
+def test_the_report_says_when_no_key_went_down(node) -> None:
+    node.finish()
+    assert GAVE_NOTHING not in node.context.counters.notes, "nothing was looked at"
+    node.process("press", keys(0))
+    node.finish()
+    assert "no key" in node.context.counters.notes.pop(GAVE_NOTHING)
+    node.process("press", keys(1, down=(39,)))
+    node.finish()
+    assert GAVE_NOTHING not in node.context.counters.notes
+
+
+@pytest.mark.parametrize(("frames_apart", "slow"), [(1, 0), (2, 0), (3, 9)])
+def test_frames_that_come_too_seldom_are_counted_and_told(node, frames_apart, slow) -> None:
+    for number in range(10):
+        node.process("press", keys(frames_apart * number))
+    node.process("press", keys(100, segment=1))
+    node.finish()
+    notes = node.context.counters.notes
+    assert notes.get("slow_frames", 0) == slow
+    assert ("fewer than 15 frames" in notes.get(TROUBLE, "")) == (slow > 0)
 
 
 def test_probabilities_that_are_no_numbers_are_refused_and_counted(node) -> None:

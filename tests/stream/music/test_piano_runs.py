@@ -57,15 +57,20 @@ def filmed(tmp_path_factory) -> tuple[Path, list[Press]]:
     return path, presses
 
 
-def run(folder: Path, clip: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], dict]:
-    """Run configs/piano-to-sound.yaml on a clip; its files go into a folder."""
+def run(
+    folder: Path, clip: Path, *options: str, other: dict | None = None
+) -> tuple[subprocess.CompletedProcess[str], dict]:
+    """Run configs/piano-to-sound.yaml on a clip; with `other` nodes, without sound and picture."""
     pipeline = yaml.safe_load((ROOT / "configs" / "piano-to-sound.yaml").read_text())
     nodes = pipeline["nodes"]
+    nodes |= other or {}
     nodes["camera"]["file"] = str(clip)
     nodes["press"]["file"] = str(ROOT / "models" / "zoo" / "piano.onnx")
     nodes["score"]["file"] = str(folder / "piano.mid")
     nodes["sound"]["file"] = str(folder / "piano.wav")
     nodes["saved"]["file"] = str(folder / "piano.mp4")
+    if other:
+        del nodes["sound"], nodes["saved"]
     path = folder / "p.yaml"
     path.write_text(yaml.safe_dump(pipeline))
     done = subprocess.run(
@@ -99,6 +104,18 @@ def test_a_silent_film_is_heard(filmed, tmp_path) -> None:
     assert report["models"]["press"]["providers"] == ["CPUExecutionProvider"]
 
 
+def test_where_nobody_waits_every_frame_is_looked_at(filmed, tmp_path) -> None:
+    page = (ROOT / "docs" / "piano.md").read_text(encoding="utf-8")
+    (lines,) = (block for block in page.split("```yaml\n") if block.startswith("  camera: {use: v"))
+    done, report = run(tmp_path, filmed[0], other=yaml.safe_load(lines.partition("```")[0]))
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = report["nodes"]
+    assert nodes["grid"]["packets_in"] == nodes["camera"]["packets_out"] == 30 * LENGTH_S
+    lost = nodes["keys"]["dropped"].get("no_keyboard", 0)
+    assert nodes["keys"]["packets_out"] == 30 * LENGTH_S - lost
+    assert lost < 30, "those of the first search and what the link holds"
+
+
 def test_a_film_without_a_keyboard_is_silent_and_the_report_says_why(tmp_path) -> None:
     rng = np.random.default_rng(0)
     video = VideoWriter(tmp_path / "clip.mp4", (320, 240), 30.0)
@@ -108,4 +125,5 @@ def test_a_film_without_a_keyboard_is_silent_and_the_report_says_why(tmp_path) -
     done, report = run(tmp_path, tmp_path / "clip.mp4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert report["nodes"]["keys"]["dropped"]["no_keyboard"] > 0
+    assert "'keys' gave nothing: no keyboard was found, frames looked at: 4" in done.stdout
     assert report["nodes"]["notes"]["packets_out"] == 0

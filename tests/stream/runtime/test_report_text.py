@@ -19,7 +19,9 @@ def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) 
     report = Report(
         pipeline="p", exit=0, message="", duration_s=1.0,
         nodes={
-            "saved": {**node, "notes": {"file": str(file)}},
+            "saved": {**node, "notes": {"file": str(file), "trouble": ""}},
+            "sound": {**node, "dropped": {"late": 2}, "notes": {"trouble": "it went away."}},
+            "camera": {**node, "notes": {"outages": 2, "away_s": 1.5}},
             "graphs": {**node, "notes": {GAVE_NOTHING: "3 bins came."}},
             "lost": {**node, "notes": {"file": str(tmp_path / "never-written.nwb")}},
         },
@@ -32,6 +34,11 @@ def test_the_table_says_where_a_recording_went_and_cuts_no_name(tmp_path: Path) 
     assert f"'saved' recorded {file}\n" in text
     assert "never-written" not in text
     assert "'graphs' gave nothing: 3 bins came.\n" in text
+    assert "'sound': it went away.\n" in text
+    assert "'camera' was cut off 2 time(s), 1.5 s in all\n" in text
+    assert "'saved':" not in text, "what is over is not told"
+    head, row = (next(x for x in text.splitlines() if x.startswith(y)) for y in ("node", "sound"))
+    assert head[row.index("late 2") :].startswith("refused"), "as in `innervate top`"
     assert "…" not in text
     folded = "".join(line.split(" ")[0] for line in text.splitlines())
     assert link in folded

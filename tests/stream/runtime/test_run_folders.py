@@ -36,7 +36,7 @@ def old(runs: Path, number: int, *files: str) -> Path:
 
 
 def test_only_the_newest_folders_stay(runs: Path) -> None:
-    folders = [old(runs, i, "supervisor.log", "decode.log") for i in range(KEPT + 5)]
+    folders = [old(runs, i, "decode.log", "report.json") for i in range(KEPT + 5)]
     with run_folder("p") as new:
         assert set(runs.iterdir()) == {*folders[6:], new}
 

@@ -17,6 +17,7 @@ import yaml
 from onnx import TensorProto, helper
 
 from stream.model_file import METADATA_KEY, Contract, Port, to_json
+from stream.page.adding import settle_pages
 from stream.pipeline import load_pipeline
 from stream.vision.layouts import KINECT_20
 from stream.vision.skeleton_files import SkeletonClip, save_clip
@@ -249,6 +250,9 @@ def test_the_shipped_pipelines_take_the_shipped_recogniser(name, write_video, tm
     nodes["likely"]["file"] = str((path.parent / nodes["likely"]["file"]).resolve())
     given = tmp_path / "p.yaml"
     given.write_text(yaml.safe_dump(pipeline))
-    spec = load_pipeline(given).nodes["doing"].outputs[""]
+    plan = load_pipeline(given)
+    page = {"seen": "http://127.0.0.1:8765/"} if name == "camera-to-action" else {}
+    assert settle_pages(plan)[1] == page, "the command says where to look"
+    spec = plan.nodes["doing"].outputs[""]
     assert "sit down" in spec.names
     assert spec.meta["model"]["file"].endswith("models/zoo/nw-ucla-actions.onnx")

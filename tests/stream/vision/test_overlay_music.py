@@ -141,6 +141,8 @@ def test_the_grid_and_the_roll_move_with_the_keyboard(tmp_path):
         left + 20, top + 10
     ]  # fmt: skip
     assert not changed[2].any(), "without a keyboard the frame is left as it is"
+    written = [int((picture[ROLL + HEIGHT :, : WIDTH // 2] > 100).sum()) for picture in drawn]
+    assert written[2] > 1.5 * written[1], "'no keyboard found' has more letters than a time"
 
 
 def test_frames_wait_for_notes_but_not_for_a_keyboard_nor_for_notes_without_one(tmp_path):

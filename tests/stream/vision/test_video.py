@@ -66,6 +66,20 @@ def test_frames_taken_at_irregular_times_keep_them(write_irregular_video):
     assert [number_of(p.data) for p in packets] == list(range(7))
 
 
+def test_a_video_of_a_telephone_is_turned_as_its_file_says(write_video):
+    upright = write_video("clip.mp4", frames=3)
+    content = bytearray(upright.read_bytes())
+    # Beside a frame's size, the header of the track has a matrix of 16.16 numbers.
+    matrix = content.index(b"tkhd") + 44
+    quarter = np.array([0, 1, 0, -1, 0, 0, 120, 0, 2**14]) * 2**16
+    content[matrix : matrix + 36] = quarter.astype(">i4").tobytes()
+    turned = upright.with_name("turned.mp4")
+    turned.write_bytes(content)
+    assert Video(VideoSettings(file=turned)).outputs({})[""].shape == (160, 120, 3)
+    _, packets = play(turned)
+    assert [number_of(np.rot90(p.data)) for p in packets] == [0, 1, 2]
+
+
 def test_a_start_begins_exactly_there_on_the_clock_of_the_file(write_video, write_irregular_video):
     for name in ("long.mp4", "long.avi", "long.mkv"):
         path = write_video(name, frames=100, rate=10)

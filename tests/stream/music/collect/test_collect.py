@@ -302,6 +302,7 @@ def test_a_picture_without_a_keyboard_is_refused_before_anything_is_recorded(
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 2, output
     assert "the keyboard is not seen for certain" in output
+    assert "without hands at first; or say with '--keyboard' where it is." in output
     assert not (tmp_path / "set").exists()
 
 

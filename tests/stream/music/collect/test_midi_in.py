@@ -112,6 +112,14 @@ def test_which_keyboard_is_meant_must_be_clear(plug_in, run):
     assert np.dtype(spec.dtype) == np.uint8
 
 
+def test_a_machine_without_midi_says_so_and_nothing_else(monkeypatch, capfd):
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", "innervate-none")
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    with pytest.raises(ConfigError, match="a running JACK server is needed"):
+        MidiIn(MidiInSettings()).outputs({})
+    assert capfd.readouterr().err == ""
+
+
 def test_a_midi_system_that_dies_is_noticed(plug_in, run, wait_for, mortal_jack):
     piano = plug_in("Digital Piano")
     keys = run()

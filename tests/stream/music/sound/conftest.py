@@ -107,6 +107,9 @@ def jack(do_without: Callable[[str], NoReturn], monkeypatch: pytest.MonkeyPatch)
     server = Jack()
     yield server
     server.kill()
+    # Clients whose server has died leave these.
+    for left in Path("/dev/shm").glob(f"jack_sem.*_{_SERVER}_*"):
+        left.unlink()
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_an_instrument_has_a_number_or_a_name(tmp_path):
     assert SynthSettings(instrument="Acoustic Grand Piano").instrument == 0
     assert SynthSettings(instrument="church").instrument == 19
     assert SynthSettings(instrument=127).instrument == 127
-    with pytest.raises(ValidationError, match="did you mean 'Violin'"):
+    with pytest.raises(ValidationError, match="its name, such as 'Violin'"):
         SynthSettings(instrument="Vioin")
     with pytest.raises(ValidationError, match="0 to 127"):
         SynthSettings(instrument=128)
