@@ -24,7 +24,7 @@ from stream.music.finder.plane import Floats
 from stream.music.finder.seeds import WORK_PX
 from stream.music.finder.tracking import Tracker, same_place
 from stream.music.keyboard import FOUND, NONE, KeyGrid, keyboard_spec, no_grid
-from stream.node import Context, Node, NodeSettings, StreamSpec
+from stream.node import TROUBLE, Context, Node, NodeSettings, StreamSpec
 from stream.packet import Packet
 from stream.units import to_ns
 from stream.vision.frames import Frame, check_frames
@@ -174,7 +174,7 @@ class KeyboardFind(Node[KeyboardFindSettings]):
             corners = [((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5) for x, y in s.corners]
             keys = s.keys or 88
             keyboard = keyboard_at(work, corners, keys, s.lowest or SIZES[keys])
-            note("reason", keyboard.reason)
+            note(TROUBLE, keyboard.reason)
             return keyboard
         found = find_keyboard(work, s.keys, s.lowest, self.context.alive)
         sure = 0.0 if found is None else found.confidence
@@ -184,7 +184,7 @@ class KeyboardFind(Node[KeyboardFindSettings]):
             surer = other is not None and other.confidence >= max(SURE, sure + _MORE)
             if other is not None and surer and other.keys != s.keys:
                 sure, reason = 0.0, f"it seems to have {other.keys} keys, 'keys' says {s.keys}"
-        note("reason", "" if sure >= enough else reason)
+        note(TROUBLE, "" if sure >= enough else reason)
         return found if sure >= enough else None
 
     def _follow(self, tracker: Tracker, work: Floats, packet: Packet) -> None:

@@ -201,14 +201,14 @@ def test_no_keyboard_is_said_and_searched_ever_more_rarely(node):
     notes = camera.node.context.counters.notes
     assert notes["found"] == 0
     assert 4 <= notes["searches"] <= 7
-    assert notes["reason"] == "no keyboard is seen"
+    assert notes["trouble"] == "no keyboard is seen"
 
 
 def test_a_wrong_number_of_keys_is_named(node, piano):
     camera = Camera(node(keys=61))
     packets = camera.show(piano.picture, 1.0)
     assert packets[-1].meta["state"] == "none"
-    reason = camera.node.context.counters.notes["reason"]
+    reason = camera.node.context.counters.notes["trouble"]
     assert reason == "it seems to have 88 keys, 'keys' says 61"
 
 
