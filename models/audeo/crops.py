@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.audeo.dataset import Stored
+from models.audeo.dataset import Stored, mirrored
 from models.audeo.network import (
     OUTPUTS,
     SEEN_LONG,
@@ -22,9 +22,11 @@ from models.audeo.network import (
 )
 from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
 from stream.music.piano.strip import PX_PER_WHITE, side_of
+from stream.vision.opencv import load_cv2
 
 Random = np.random.Generator
 _UNSURE_U = 3.0
+_FAST_S, _SLOW_S = 0.025, 0.1
 _SPREAD = 9
 """Frames all over a clip, of which the median is its background."""
 
@@ -105,8 +107,10 @@ def draw_crop(rng: Random, clip: Stored, whites: int, frames: int, note: int = 0
 
     It begins with the white key `note` (0 to 6) of an octave, if the clip is wide enough.
     """
+    if rng.random() < 0.5:
+        clip = mirrored(clip)
     total, width = len(clip.strips), clip.strips.shape[2] // PX_PER_WHITE
-    stride = 2 if clip.times_s[1] - clip.times_s[0] < 0.025 and rng.random() < 0.5 else 1
+    stride = _draw_stride(rng, clip)
     frames_needed = frames * stride
     begin = int(rng.integers(0, max(1, total - frames_needed + 1)))
     chosen = np.minimum(np.arange(begin, begin + frames_needed, stride), total - 1)
@@ -121,6 +125,7 @@ def draw_crop(rng: Random, clip: Stored, whites: int, frames: int, note: int = 0
         spread = clip.strips[np.linspace(0, total - 1, _SPREAD).astype(int)][:, :, columns]
         background = np.partition(spread, _SPREAD // 2, axis=0)[_SPREAD // 2]
         background, seen = np.roll(background, shift, axis=(0, 1)), int(rng.integers(5, 101))
+    strips, background = _harmed(rng, strips, background)
     # Where the camera is, is only known from where the middle of the picture lies.
     side = side_of(clip.camera_u + rng.normal(0, _UNSURE_U), left, whites)
     all_labels = labels_of(clip.presses, clip.times_s[chosen])
@@ -133,6 +138,38 @@ def draw_crop(rng: Random, clip: Stored, whites: int, frames: int, note: int = 0
         strips, side.astype(np.float32) / 255, _draw_light(rng), background, seen, labels,
         np.isin(keys, inner), left,
     )  # fmt: skip
+
+
+def _draw_stride(rng: Random, clip: Stored) -> int:
+    """Return every how many-th frame is taken: rates come down to some 10 frames a second."""
+    apart_s = clip.times_s[1] - clip.times_s[0]
+    if apart_s < _FAST_S:
+        return 1 + int(rng.random() < 0.5)
+    return int(rng.integers(1, 1 + max(1, round(_SLOW_S / apart_s)))) if rng.random() < 0.1 else 1
+
+
+def _harmed(
+    rng: Random, strips: NDArray[np.uint8], background: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return strips out of focus, or with a shadow that comes over a part of them, or as they are.
+
+    What was seen before is out of focus as well, but had no shadow.
+    """
+    chance = rng.random()
+    if chance < 0.08:
+        size = float(rng.uniform(0.5, 2.5))
+        cv2 = load_cv2("Training")
+        blurred = [cv2.GaussianBlur(picture, (0, 0), size) for picture in (*strips, background)]
+        return np.stack(blurred[:-1]), blurred[-1]
+    if chance < 0.16:
+        u = np.arange(strips.shape[2]) / PX_PER_WHITE
+        edge, soft = rng.uniform(0, u[-1]), rng.uniform(0.3, 4) * rng.choice([-1, 1])
+        lies = 1 / (1 + np.exp(-(u - edge) / soft))
+        begin = rng.uniform(-len(strips), len(strips))
+        there = np.clip((np.arange(len(strips)) - begin) / rng.uniform(1, 20), 0, 1)
+        light = 1 - rng.uniform(0.1, 0.6) * there[:, None] * lies
+        return (strips * light[:, None, :, None]).astype(np.uint8), background
+    return strips, background
 
 
 def _cut(

@@ -34,6 +34,9 @@ HELD_OUT, WHOLE = 88, 89
 """Begin the seeds of clips to measure on, and of whole keyboards, so that none draws the same."""
 
 
+_D4_PITCH, _D4_U = 62, 24.5
+
+
 def make_clip(seed: int, scores: list[Score]) -> Clip:
     """Render the training clip of a seed; half of them play scores, where there are any.
 
@@ -132,6 +135,23 @@ def whole_strips(clip: Stored) -> NDArray[np.uint8]:
     """Return the strips of a clip with the side of the camera, (T, 56, width, 4)."""
     whites = clip.strips.shape[2] // PX_PER_WHITE
     return with_side(clip.strips, side_of(clip.camera_u, clip.left, whites))
+
+
+def mirrored(clip: Stored) -> Stored:
+    """Return a clip as a mirror shows it: low keys at the right end, and those of the same pattern.
+
+    The pattern of keys is symmetric about D. Light and hands of the mirror are others.
+    """
+    whites = clip.strips.shape[2] // PX_PER_WHITE
+    left = round(2 * _D4_U) - clip.left - whites
+    # Whole octaves aside, so that all of it lies on the keyboard.
+    octaves = max(0, -(left // 7)) - max(0, -((WHITES - whites - left) // 7))
+    presses = clip.presses.copy()
+    presses[:, 0] = 2 * _D4_PITCH - presses[:, 0] + 12 * octaves
+    return replace(
+        clip, strips=clip.strips[:, :, ::-1], presses=presses, left=left + 7 * octaves,
+        camera_u=2 * _D4_U - clip.camera_u + 7 * octaves,
+    )  # fmt: skip
 
 
 def save_clip(path: Path, clip: Clip) -> None:
