@@ -83,6 +83,7 @@ def fit_video2roll(
     *,
     epochs: int = 10,
     seconds: float = float("inf"),
+    patience: int = 2,
     device: str = "cpu",
     show: Callable[[int, float, float], None] = lambda *_: None,
 ) -> Fitted:
@@ -96,6 +97,8 @@ def fit_video2roll(
         How often.
     seconds
         After which no further epoch begins.
+    patience
+        After how many epochs without gain the rate falls; fewer batches need more.
     device
         Of torch.
     show
@@ -105,15 +108,14 @@ def fit_video2roll(
     network = Video2Roll().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     began = time.monotonic()
     optimiser = Adam(network.parameters(), lr=1e-3)
-    schedule = ReduceLROnPlateau(optimiser, patience=2)
+    schedule = ReduceLROnPlateau(optimiser, patience=patience)
     losses: list[tuple[float, float]] = []
     best = deepcopy(network.state_dict())
     for epoch in range(1, epochs + 1):
         network.train()
         found = []
         for frames, keys in batches:
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                loss = _key_loss(network, frames, keys, device)
+            loss = _key_loss(network, frames, keys, device)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -134,7 +136,9 @@ def fit_video2roll(
 
 
 def _key_loss(network: Video2Roll, frames: Tensor, keys: Tensor, device: str) -> Tensor:
-    return F.binary_cross_entropy_with_logits(network(frames.to(device)), keys.to(device))
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        logits = network(frames.to(device, memory_format=torch.channels_last))
+    return F.binary_cross_entropy_with_logits(logits.float(), keys.to(device))
 
 
 class Roll2MidiTraining:
