@@ -147,6 +147,7 @@ def test_fitting_goes_through_the_batches_each_epoch_and_keeps_the_best() -> Non
     assert fitted.training[-1] < fitted.training[0]
     frames, keys = batches[0]
     assert not fitted.network.training
-    with torch.no_grad():
-        loss = F.binary_cross_entropy_with_logits(fitted.network(frames), keys).item()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = fitted.network(frames.contiguous(memory_format=torch.channels_last))
+    loss = F.binary_cross_entropy_with_logits(logits.float(), keys).item()
     assert loss == pytest.approx(min(fitted.validation), rel=1e-4)
