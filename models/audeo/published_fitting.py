@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +66,7 @@ class Fitted:
     Attributes
     ----------
     network
-        With the weights of the epoch that had the smallest loss in validation.
+        With its last weights: notes were still getting better when the loss in validation was not.
     training, validation
         Mean loss of each epoch.
     """
@@ -110,7 +109,6 @@ def fit_video2roll(
     optimiser = Adam(network.parameters(), lr=1e-3)
     schedule = ReduceLROnPlateau(optimiser, patience=patience)
     losses: list[tuple[float, float]] = []
-    best = deepcopy(network.state_dict())
     for epoch in range(1, epochs + 1):
         network.train()
         found = []
@@ -125,13 +123,10 @@ def fit_video2roll(
         network.eval()
         with torch.no_grad():
             held_out = float(np.mean([_key_loss(network, *b, device).item() for b in validation]))
-        if all(held_out < before for _, before in losses):
-            best = deepcopy(network.state_dict())
         losses.append((trained, held_out))
         show(epoch, trained, held_out)
         if time.monotonic() - began > seconds:
             break
-    network.load_state_dict(best)
     return Fitted(network.eval(), tuple(a for a, _ in losses), tuple(b for _, b in losses))
 
 
