@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +46,12 @@ from stream.music.keyboard import WHITES
 
 EPOCH = 100
 """Batches in an epoch, after which the loss in validation is looked at; published are some 312."""
+PATIENCE = 40_000
+"""Pictures without gain until the rate falls; published are two epochs of 20,000."""
 VALIDATION_CLIPS = 16
+TEST_CLIPS = {"unseen": 24, "one": 8}
+PASSES = 4
+"""How often Roll2Midi goes through its stretches; published are 300 epochs."""
 FRAME_S = 1 / 30
 THRESHOLDS = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())
 SHIPPED = Path(__file__).parents[1] / "models" / "zoo" / "piano"
@@ -73,6 +79,9 @@ def run(
     seconds: Annotated[float, typer.Option(help="How long Video2Roll learns.")] = 2900,
     batch: Annotated[int, typer.Option(min=2, help="Fives in a batch; published: 64.")] = 16,
     corrections: Annotated[int, typer.Option(min=1, help="Stretches Roll2Midi learns from.")] = 64,
+    one_look: Annotated[
+        bool, typer.Option(help="All clips of one keyboard, camera and player.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU.")] = "cpu",
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 1,
 ) -> dict[str, Any]:
@@ -83,8 +92,11 @@ def run(
     """
     torch.set_num_threads(1)
     console = Console()
+    looks = "one" if one_look else "unseen"
+    out = out / looks
+    make = partial(make_whole, one_look=one_look)
     learn, check = (
-        render_clips(out / "whole", seeds, workers, lambda done: None, make=make_whole)
+        render_clips(out / "whole", seeds, workers, lambda done: None, make=make)
         for seeds in (range(clips), range(VALIDATION, VALIDATION + VALIDATION_CLIPS))
     )
     validation = [load_clip(path) for path in check]
@@ -99,20 +111,28 @@ def run(
     stretch = rolls_of([roll_of(video2roll, strips)])
     second_ms = _ms(lambda: roll2midi(stretch), ROLL_FRAMES)
     file, _ = of_file(SHIPPED.with_suffix(".onnx"))
+    first = _Once(of_video2roll(video2roll))
     live_ms = _ms(lambda: file(whole_strips(validation[0])[:60], 0), 60)
     rivals = [
-        Rival("Video2Roll", of_video2roll(video2roll), seen,
+        Rival("Video2Roll", first, seen,
               1e3 * MIDDLE * FRAME_S, first_ms),
         Rival("Video2Roll and Roll2Midi",
-              of_roll2midi(roll2midi, video2roll), corrected * ROLL_FRAMES,
+              _Once(of_roll2midi(roll2midi, first)), corrected * ROLL_FRAMES,
               1e3 * ROLL_FRAMES * FRAME_S, first_ms + second_ms),
-        Rival("live, as many frames", of_network(few), seen, 0, live_ms),
-        Rival("live, as shipped", of_network(shipped), None, 0, live_ms),
+        Rival("live, as many frames", _Once(of_network(few)), seen, 0, live_ms),
+        Rival("live, as shipped", _Once(of_network(shipped)), None, 0, live_ms),
     ]  # fmt: skip
-    test = [load_clip(path) for path in held_out_clips(rendered, "unseen", 24, workers)]
+    paths = held_out_clips(rendered, looks, TEST_CLIPS[looks], workers)
+    test = [load_clip(path) for path in paths]
     rows = [row for rival in rivals for row in _rows(rival, validation, test)]
     show(rows, console, "onsets and frames on keys 36 to 86")
-    conditions = {"clips": clips, "batch": batch, "seconds": seconds, "corrections": corrections}
+    conditions = {
+        "looks": looks,
+        "clips": clips,
+        "batch": batch,
+        "seconds": seconds,
+        "corrections": corrections,
+    }
     return write_result("audeo-published", conditions, rows, json_path)
 
 
@@ -138,7 +158,7 @@ def _video2roll(
         fives = Fives([load_clip(p) for p in learn], EPOCH, batch, 0)
         fitted = fit_video2roll(
             fives, list(Fives(validation, 10, 16, 1)), epochs=10_000, seconds=seconds,
-            device=device, show=told,
+            patience=PATIENCE // (EPOCH * batch), device=device, show=told,
         )  # fmt: skip
         weights = {name: value.cpu() for name, value in fitted.network.state_dict().items()}
         save_tensors(path, {"weights": weights, "seen": len(epochs) * EPOCH * batch})
@@ -155,19 +175,20 @@ def _channels_last(network: Video2Roll) -> Video2Roll:
 def _roll2midi(
     out: Path, learn: Sequence[Path], before: Video2Roll, corrections: int, device: str
 ) -> tuple[Roll2Midi, int]:
-    """Train in batches of 4 stretches, each drawn once, as far as there are so many."""
+    """Train on one stretch after another, for more updates out of few."""
     path = out / "roll2midi.pt"
     if not path.exists():
         torch.manual_seed(0)
-        some = [load_clip(p) for p in learn[:corrections]]
+        some = [load_clip(p) for p in learn[: max(1, corrections // PASSES)]]
         # A clip is a little longer than a stretch; what is over is left out.
-        rolls = rolls_of([roll_of(before, clip.strips)[:ROLL_FRAMES] for clip in some])
+        seen = ROLL_FRAMES + MIDDLE
+        rolls = rolls_of([roll_of(before, clip.strips[:seen])[:ROLL_FRAMES] for clip in some])
         true = rolls_of([down_in(clip)[:ROLL_FRAMES] for clip in some])
         training = Roll2MidiTraining(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            for part in torch.arange(corrections).split(4):
-                rows = part % len(rolls)
-                training.step(rolls[rows].to(device), true[rows].to(device))
+            for step in range(corrections):
+                row = slice(step % len(rolls), step % len(rolls) + 1)
+                training.step(rolls[row].to(device), true[row].to(device))
         weights = {name: value.cpu() for name, value in training.network.state_dict().items()}
         save_tensors(path, {"weights": weights, "corrections": corrections})
     stored = torch.load(path, weights_only=True)
@@ -195,7 +216,7 @@ def _live(out: Path, learn: Sequence[Path], seen: int, device: str) -> PianoNetw
 
 
 def _rows(rival: Rival, validation: Sequence[Stored], test: Sequence[Stored]) -> list[Row]:
-    raw = _Once(rival.probabilities)
+    raw = rival.probabilities
     share = best_frame_share(validation, raw, keys=KEYS, thresholds=THRESHOLDS)
     begin = best_threshold(validation, raw, keys=KEYS, thresholds=THRESHOLDS)
     rows = []

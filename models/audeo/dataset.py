@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.audeo.rendering.clip import Clip, render
-from models.audeo.rendering.looks import TRAINING_FAMILIES, UNSEEN_FAMILY, Random, draw_look, loosen
+from models.audeo.rendering.looks import (
+    TRAINING_FAMILIES,
+    UNSEEN_FAMILY,
+    Look,
+    Random,
+    draw_look,
+    loosen,
+)
 from models.audeo.rendering.performance import (
     Written,
     let_go,
@@ -30,8 +37,8 @@ WINDOW_WHITES = 20
 CLIP_S = 3.0
 HELD_OUT_S = 8.0
 WHOLE_S = 4.0
-HELD_OUT, WHOLE = 88, 89
-"""Begin the seeds of clips to measure on, and of whole keyboards, so that none draws the same."""
+HELD_OUT, WHOLE, ONE = 88, 89, 90
+"""Begin the seeds of clips to measure on, of whole keyboards and of one keyboard."""
 
 
 _D4_PITCH, _D4_U = 62, 24.5
@@ -62,13 +69,17 @@ def make_clip(seed: int, scores: list[Score]) -> Clip:
     return render(rng, look, presses, left=left, right=left + WINDOW_WHITES, length_s=CLIP_S)
 
 
-def make_whole(seed: int, scores: list[Score]) -> Clip:
+def make_whole(seed: int, scores: list[Score], *, one_look: bool = False) -> Clip:
     """Render a training clip of all 88 keys, for networks that see the whole keyboard at once.
 
-    Four seconds at 30 frames a second, of looks and pieces as `make_clip` has them.
+    Four seconds at 30 frames a second, of looks and pieces as `make_clip` has them; with
+    `one_look`, all clips have the one look of `make_held_out`.
     """
     rng = np.random.default_rng([WHOLE, seed])
-    look = replace(draw_look(rng, str(rng.choice(TRAINING_FAMILIES))), rate_hz=30.0)
+    look, keyboard = draw_look(rng, str(rng.choice(TRAINING_FAMILIES))), rng
+    if one_look:
+        look, keyboard = _one_look()
+    look = replace(look, rate_hz=30.0)
     beat_s = float(rng.uniform(0.35, 0.75))
     beats = WHOLE_S / beat_s
     if scores and rng.random() < 0.5:
@@ -78,22 +89,36 @@ def make_whole(seed: int, scores: list[Score]) -> Clip:
         low = int(rng.integers(30, 60))
         notes = made_up(rng, low, low + int(rng.integers(24, 41)), beats)
     presses = perform(rng, reachable(notes), beat_s, WHOLE_S - 0.2)
-    return render(rng, look, presses, left=0, right=WHITES, length_s=WHOLE_S)
+    return render(
+        rng, look, presses, left=0, right=WHITES, length_s=WHOLE_S, keyboard=keyboard
+    )  # fmt: skip
 
 
-def make_held_out(seed: int, scores: list[Score], family: str) -> Clip:
+def make_held_out(seed: int, scores: list[Score], family: str, *, one_look: bool = False) -> Clip:
     """Render a clip to measure on: all 88 keys, eight seconds at 30 frames a second.
 
     Scores are what no training plays; with `looks.UNSEEN_FAMILY`, neither were such looks seen.
+    With `one_look`, all clips are of one keyboard of that family, one camera and one player.
     """
     rng = np.random.default_rng([HELD_OUT, seed])
-    look = replace(draw_look(rng, family), rate_hz=30.0)
+    look, keyboard = draw_look(rng, family), rng
+    if one_look:
+        look, keyboard = _one_look()
+    look = replace(look, rate_hz=30.0)
     beat_s = float(rng.uniform(0.35, 0.75))
     beats = HELD_OUT_S / beat_s
     while len(notes := excerpt(rng, scores, beats)[0]) < 8:
         pass
     presses = perform(rng, reachable(notes), beat_s, HELD_OUT_S - 0.2)
-    return render(rng, look, presses, left=0, right=WHITES, length_s=HELD_OUT_S)
+    return render(
+        rng, look, presses, left=0, right=WHITES, length_s=HELD_OUT_S, keyboard=keyboard
+    )  # fmt: skip
+
+
+def _one_look() -> tuple[Look, Random]:
+    """Return the one look, and where what is particular to its keyboard comes from."""
+    rng = np.random.default_rng(ONE)
+    return draw_look(rng, UNSEEN_FAMILY), rng
 
 
 def _inside(left: int) -> list[int]:
@@ -180,8 +205,9 @@ def held_out_clips(
     workers: int,
     shown: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> list[Path]:
-    """Render clips to measure on, `unseen` looks or `seen` ones, but not those already there.
+    """Render clips to measure on, but not those already there.
 
+    They are of `unseen` looks, of `seen` ones, or all of `one` look, that of `make_held_out`.
     `shown` may show progress over what it is given.
 
     Raises
@@ -189,8 +215,8 @@ def held_out_clips(
     ConfigError
         There are no such looks.
     """
-    if looks not in ("unseen", "seen"):
-        raise ConfigError(f"looks are 'unseen' or 'seen', found '{looks}'.")
+    if looks not in ("unseen", "seen", "one"):
+        raise ConfigError(f"looks are 'unseen', 'seen' or 'one', found '{looks}'.")
     folder = folder / looks
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{seed:04d}.npz" for seed in range(count)]
@@ -207,4 +233,5 @@ def held_out_clips(
 def _render_held_out(seed: int, looks: str, path: Path) -> None:
     families = TRAINING_FAMILIES if looks == "seen" else (UNSEEN_FAMILY,)
     scores = read_scores(UNSEEN_PIECES, path.parent / "scores")
-    save_clip(path, make_held_out(seed, scores, families[seed % len(families)]))
+    family = families[seed % len(families)]
+    save_clip(path, make_held_out(seed, scores, family, one_look=looks == "one"))

@@ -67,15 +67,15 @@ def of_video2roll(network: Video2Roll) -> Probabilities:
     return run
 
 
-def of_roll2midi(network: Roll2Midi, before: Video2Roll) -> Probabilities:
-    """Return how Roll2Midi corrects what Video2Roll says, stretch by stretch of 100 frames.
+def of_roll2midi(network: Roll2Midi, before: Probabilities) -> Probabilities:
+    """Return how Roll2Midi corrects what `of_video2roll` says, by stretches of 100 frames.
 
     Of the last stretch, what goes beyond the clip is silence.
     """
 
     @torch.no_grad()
     def run(strips: NDArray[np.uint8], left: int) -> NDArray[np.float32]:
-        found = roll_of(before, strips)
+        found = before(strips, left)[:, 1, KEYS]
         windows = rolls_of([found])
         with torch.autocast("cpu", torch.bfloat16):
             parts = [network(window[None]) for window in windows]

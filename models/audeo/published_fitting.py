@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +66,7 @@ class Fitted:
     Attributes
     ----------
     network
-        With the weights of the epoch that had the smallest loss in validation.
+        With its last weights: notes were still getting better when the loss in validation was not.
     training, validation
         Mean loss of each epoch.
     """
@@ -83,6 +82,7 @@ def fit_video2roll(
     *,
     epochs: int = 10,
     seconds: float = float("inf"),
+    patience: int = 2,
     device: str = "cpu",
     show: Callable[[int, float, float], None] = lambda *_: None,
 ) -> Fitted:
@@ -96,6 +96,8 @@ def fit_video2roll(
         How often.
     seconds
         After which no further epoch begins.
+    patience
+        After how many epochs without gain the rate falls; fewer batches need more.
     device
         Of torch.
     show
@@ -105,15 +107,13 @@ def fit_video2roll(
     network = Video2Roll().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     began = time.monotonic()
     optimiser = Adam(network.parameters(), lr=1e-3)
-    schedule = ReduceLROnPlateau(optimiser, patience=2)
+    schedule = ReduceLROnPlateau(optimiser, patience=patience)
     losses: list[tuple[float, float]] = []
-    best = deepcopy(network.state_dict())
     for epoch in range(1, epochs + 1):
         network.train()
         found = []
         for frames, keys in batches:
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                loss = _key_loss(network, frames, keys, device)
+            loss = _key_loss(network, frames, keys, device)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -123,18 +123,17 @@ def fit_video2roll(
         network.eval()
         with torch.no_grad():
             held_out = float(np.mean([_key_loss(network, *b, device).item() for b in validation]))
-        if all(held_out < before for _, before in losses):
-            best = deepcopy(network.state_dict())
         losses.append((trained, held_out))
         show(epoch, trained, held_out)
         if time.monotonic() - began > seconds:
             break
-    network.load_state_dict(best)
     return Fitted(network.eval(), tuple(a for a, _ in losses), tuple(b for _, b in losses))
 
 
 def _key_loss(network: Video2Roll, frames: Tensor, keys: Tensor, device: str) -> Tensor:
-    return F.binary_cross_entropy_with_logits(network(frames.to(device)), keys.to(device))
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        logits = network(frames.to(device, memory_format=torch.channels_last))
+    return F.binary_cross_entropy_with_logits(logits.float(), keys.to(device))
 
 
 class Roll2MidiTraining:

@@ -28,7 +28,8 @@ def evaluate(
         Path, typer.Option(help="Folder for the clips to measure on; rendered if not there yet.")
     ],
     looks: Annotated[
-        str, typer.Option(help="`unseen`, a family that no training saw, or `seen`.")
+        str,
+        typer.Option(help="`unseen`, a family that no training saw, `one` of it only, or `seen`."),
     ] = "unseen",
     clips: Annotated[int, typer.Option(min=1, help="How many clips of 8 s.")] = 24,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,

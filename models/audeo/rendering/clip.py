@@ -36,11 +36,21 @@ class Clip:
 
 
 def render(
-    rng: Random, look: Look, presses: list[Press], *, left: int, right: int, length_s: float
+    rng: Random,
+    look: Look,
+    presses: list[Press],
+    *,
+    left: int,
+    right: int,
+    length_s: float,
+    keyboard: Random | None = None,
 ) -> Clip:
-    """Render the strips of a performance, as the live path would take them from a camera."""
+    """Render the strips of a performance, as the live path would take them from a camera.
+
+    `keyboard` draws what a keyboard has besides its look (tones, blotches, floor), else `rng`.
+    """  # fmt: skip
     scale = max(20, round(1.6 * look.px_per_white))
-    scene = Scene(rng, look, scale, across=(left, right))
+    scene = Scene(keyboard or rng, look, scale, across=(left, right))
     times_s = np.arange(0, length_s, 1 / look.rate_hz)
     sensor = Sensor(rng, look, scene.width, scene.height, scene.scale)
     rectify = Rectifier(_grid(rng, look, sensor.size, scene))

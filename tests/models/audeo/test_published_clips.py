@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.audeo import dataset
-from models.audeo.dataset import Stored, make_whole
+from models.audeo.dataset import Stored, make_held_out, make_whole
 from models.audeo.evaluation import levelled, tally
 from models.audeo.published import KEYS
 from models.audeo.published_clips import (
@@ -21,6 +21,9 @@ from models.audeo.published_clips import (
     roll_of,
     rolls_of,
 )
+from models.audeo.rendering.looks import TRAINING_FAMILIES
+from models.audeo.rendering.performance import Written
+from models.audeo.rendering.scores import Score
 from stream.music.keyboard import LOWEST_PITCH
 
 RATE_HZ = 30
@@ -85,7 +88,7 @@ def test_rolls_are_cut_into_stretches_and_silence_follows_the_last() -> None:
 
 @pytest.mark.parametrize(
     "probabilities",
-    [of_video2roll(Seer()), of_roll2midi(nn.Identity(), Seer())],  # type: ignore[arg-type]
+    [of_video2roll(Seer()), of_roll2midi(nn.Identity(), of_video2roll(Seer()))],  # type: ignore[arg-type]
     ids=["Video2Roll", "Roll2Midi"],
 )
 def test_their_answers_are_scored_as_notes_on_the_keys_they_have(
@@ -116,3 +119,21 @@ def test_a_whole_keyboard_to_learn_from_depends_on_nothing_but_its_seed(
     assert clip.strips.shape == (15, 56, 624, 3)
     np.testing.assert_array_equal(again.strips, clip.strips)
     assert other.look.px_per_white != clip.look.px_per_white
+
+
+def test_clips_of_one_look_differ_in_what_is_played_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "WHOLE_S", 1.0)
+    monkeypatch.setattr(dataset, "HELD_OUT_S", 1.0)
+    score = Score("s", 50.0, [Written(60 + i % 20, 0.1 * i, 0.25, i % 2) for i in range(500)])
+    clips = [
+        make_whole(3, [], one_look=True),
+        make_whole(4, [], one_look=True),
+        make_held_out(0, [score], TRAINING_FAMILIES[0], one_look=True),
+    ]
+    assert len({clip.look.px_per_white for clip in clips}) == 1
+    assert len({tuple(clip.presses) for clip in clips}) == 3
+    # Lowest whites, where no hand is: each has a tone of its own, spread by some 8 levels.
+    tones = [np.median(clip.strips[:, 40:52, : 8 * 12], (0, 1)).reshape(8, 12, 3)[:, 4:8]
+             .mean((1, 2)) for clip in clips]  # fmt: skip
+    for tone in tones[1:]:
+        np.testing.assert_allclose(tone, tones[0], atol=4)
