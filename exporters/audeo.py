@@ -134,7 +134,10 @@ def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Cont
         channels=KEY_NAMES,
     )  # fmt: skip
     training = {"network": card.network, **card.training, "versions": card.versions}
-    if card.decoder is not None and not look_ahead:
+    scores = card.scores
+    if card.decoder is not None and look_ahead:
+        scores = card.decoder["not_decoded"]
+    elif card.decoder is not None:
         training["decoder"] = card.decoder
     return Contract(
         name=card.system,
@@ -148,17 +151,10 @@ def _contract(step: StepGraph, card: Card, sha256: str, look_ahead: int) -> Cont
         preprocessing={"strip": "background and differences to it", "where": "inside the graph"},
         trained_on=card.trained_on,
         training=training,
-        scores=_scores(card, look_ahead),
-    )
-
-
-def _scores(card: Card, look_ahead: int) -> tuple[Score, ...]:
-    decoded = {} if card.decoder is None or look_ahead else card.decoder["scores"]
-    of_network = "renderings, not decoded" if decoded else "renderings"
-    return tuple(
-        Score(metric=metric, value=value, data=data, split="validation")
-        for data, scores in ((of_network, card.scores), ("performances", decoded))
-        for metric, value in scores.items()
+        scores=tuple(
+            Score(metric=metric, value=value, data="renderings", split="validation")
+            for metric, value in scores.items()
+        ),
     )
 
 

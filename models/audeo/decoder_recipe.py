@@ -13,23 +13,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.audeo.dataset import Stored, load_clip, whole_strips
-from models.audeo.decoder import LIMIT, Decoder
+from models.audeo.decoder import LIMIT
 from models.audeo.decoder_training import DecoderSettings, Performance, fit_decoder
-from models.audeo.evaluation import THRESHOLDS, counted, notes_of, truth_of
+from models.audeo.evaluation import counted
 from models.audeo.network import PianoNetwork, keys_within, run_through
 from models.audeo.performances import make_performance
-from models.audeo.recipe import render_clips
+from models.audeo.recipe import VALIDATION, judged, render_clips
 from models.audeo.rendering.scores import TRAINING_PIECES, Score, read_scores
-from models.audeo.scores import Score as Counts
-from models.audeo.scores import match
 from models.audeo.trained import Trained, load_trained, save_trained
 from models.trained_folder import WEIGHTS, check_free
 from stream.files import file_sha256
 from stream.music.keyboard import KEYS
-from stream.music.piano.piano_notes import BEGIN
 from stream.music.piano.strip import PX_PER_WHITE
 
 Report = Callable[[str, int, int, float], None]
@@ -72,24 +68,35 @@ def train_decoder(
         clips, range(s.clips), workers,
         lambda done: on_progress("rendering", done, s.clips, float("nan")),
     )  # fmt: skip
-    total = s.performances + s.held_out
+    validation = render_clips(
+        clips, range(VALIDATION, VALIDATION + s.validation_clips), workers,
+        lambda done: on_progress("rendering others", done, s.validation_clips, float("nan")),
+    )  # fmt: skip
     paths = see_performances(
-        start, clips, range(total), workers,
-        lambda done: on_progress("performances", done, total, float("nan")),
+        start, clips, range(s.performances), workers,
+        lambda done: on_progress("performances", done, s.performances, float("nan")),
     )  # fmt: skip
     seen = [load_performance(path) for path in paths]
     known = [heard(before.network, load_clip(path)) for path in rendered]
     decoder = fit_decoder(
-        [*seen[: s.performances], *known], s,
-        lambda pass_, loss: on_progress("decoding", pass_, s.passes, loss),
-    )  # fmt: skip
-    scores = level_onsets(decoder, seen[s.performances :], before.card.threshold or BEGIN)
+        [*seen, *known], s, lambda pass_, loss: on_progress("decoding", pass_, s.passes, loss)
+    )
+    others = [load_clip(path) for path in validation]
+    on_progress("judging", 0, 2, float("nan"))
+    threshold, plain = judged(before.network, others)
+    on_progress("judging", 1, 2, float("nan"))
+    best, scores = judged(before.network, others, decoder)
+    on_progress("judging", 2, 2, float("nan"))
+    # So that the network's own threshold is what scores best with the decoder, too.
+    with torch.no_grad():
+        decoder.out.bias.add_(_logit(threshold) - _logit(best))
     facts = {
         "network": asdict(decoder.config),
         "training": {**asdict(s), "took_s": round(time.monotonic() - began, 1)},
-        "scores": scores,
+        "not_decoded": plain,
     }
-    trained = Trained(before.network, msgspec.structs.replace(before.card, decoder=facts), decoder)
+    card = msgspec.structs.replace(before.card, threshold=threshold, scores=scores, decoder=facts)
+    trained = Trained(before.network, card, decoder)
     save_trained(folder, trained)
     return trained
 
@@ -157,34 +164,6 @@ def heard(network: PianoNetwork, clip: Stored) -> Performance:
     logits = torch.full((len(said), KEYS, *said.shape[2:]), -LIMIT)
     logits[:, keys_within(clip.left, clip.strips.shape[2] // PX_PER_WHITE)] = said
     return Performance(logits, counted(clip), clip.times_s, clip.presses)
-
-
-def level_onsets(
-    decoder: Decoder, performances: Sequence[Performance], threshold: float
-) -> dict[str, float]:
-    """Shift what a decoder says so that the network's own threshold is what scores best with it.
-
-    Returns onset F1 at 50 ms of the performances, decoded and not, each at its best threshold.
-    """
-    plain, _ = _best([p.logits[:, :, 0] for p in performances], performances)
-    decoded, best = _best([decoder.decode(p.logits)[:, :, 0] for p in performances], performances)
-    with torch.no_grad():
-        decoder.out.bias.add_(_logit(threshold) - _logit(best))
-    return {"onset F1 50 ms": round(decoded, 4), "not decoded": round(plain, 4)}
-
-
-def _best(logits: Sequence[Tensor], performances: Sequence[Performance]) -> tuple[float, float]:
-    """Return the best onset F1, and its threshold; logits (T, 88, outputs)."""
-    found = [torch.sigmoid(x).numpy().transpose(0, 2, 1) for x in logits]
-    truths = [truth_of(p.presses, p.times_s, np.ones(KEYS, bool)) for p in performances]
-
-    def f1(begin: float) -> float:
-        counts = Counts()
-        for values, truth, p in zip(found, truths, performances, strict=True):
-            counts += match(notes_of(values, p.times_s, begin), truth).score
-        return counts.f1
-
-    return max((f1(begin), begin) for begin in THRESHOLDS)
 
 
 def _logit(probability: float) -> float:

@@ -28,12 +28,12 @@ _WEIGHT_OF_SILENT = 20.0
 class DecoderSettings:
     """Settings of a training on clips as the network had them, and on performances.
 
-    `held_out` more performances only level what it says.
+    `validation_clips` others only level what it says.
     """
 
     clips: int = 400
     performances: int = 160
-    held_out: int = 20
+    validation_clips: int = 60
     passes: int = 12
     batch: int = 4
     rate: float = 3e-3

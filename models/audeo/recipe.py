@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from models.audeo.calibration import CalibrationSettings, calibrate
 from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
+from models.audeo.decoder import Decoder
 from models.audeo.evaluation import best_frame_share, best_threshold, of_network, tally
 from models.audeo.network import LOOK_AHEADS, OUTPUTS, PianoConfig, PianoNetwork, along
 from models.audeo.rendering.clip import Clip
@@ -286,9 +287,11 @@ def level_frames(network: PianoNetwork, clips: list[Stored]) -> None:
         network.out.bias[rows] -= math.log(share / (1 - share))
 
 
-def judged(network: PianoNetwork, clips: list[Stored]) -> tuple[float, dict[str, float]]:
-    """Return the best threshold on clips, and the scores with it."""
-    run = of_network(network)
+def judged(
+    network: PianoNetwork, clips: list[Stored], decoder: Decoder | None = None
+) -> tuple[float, dict[str, float]]:
+    """Return the best threshold on clips, and the scores with it; a decoder may correct onsets."""
+    run = of_network(network, decoder=decoder)
     threshold = best_threshold(clips, run)
     total = tally(clips, run, threshold)
     scores = {"onset F1 50 ms": total.tight.f1, "onset F1 100 ms": total.loose.f1,

@@ -32,7 +32,7 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
     trained_on, training, scores, versions
         The data; settings and how long it took; on validation clips; of what it was trained with.
     decoder
-        Configuration, settings and scores of its decoder; null without one.
+        Configuration and settings of its decoder, and scores without it; null where there is none.
     """
 
     system: str

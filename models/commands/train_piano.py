@@ -110,14 +110,14 @@ def train(
                 collected=collected or (), resume=resume, device=device, on_progress=show,
             )  # fmt: skip
     card = trained.card
-    facts = (
-        card.decoder
-        if decoder and card.decoder
-        else {"training": card.training, "scores": card.scores}
+    made = (
+        card.decoder if decoder and card.decoder else {"training": card.training, "not_decoded": {}}
     )
-    console.print(f"[bold]audeo[/] in {out}, {format_seconds(facts['training']['took_s'])}")
-    for name, value in facts["scores"].items():
+    console.print(f"[bold]audeo[/] in {out}, {format_seconds(made['training']['took_s'])}")
+    for name, value in card.scores.items():
         console.print(f"  {name} {value:.3f} on renderings that were held out")
+    for name, value in made["not_decoded"].items():
+        console.print(f"  {name} {value:.3f}, not decoded")
     console.print(f"next: innervate export {out} --out piano.onnx")
 
 

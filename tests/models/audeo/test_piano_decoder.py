@@ -1,6 +1,5 @@
 """What corrects the piano network: causal, the same for every octave, better than a threshold."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,18 @@ import pytest
 import torch
 
 from exporters.audeo import export_piano
+from models.audeo.dataset import load_clip
 from models.audeo.decoder import Decoder, DecoderConfig
-from models.audeo.decoder_recipe import level_onsets, train_decoder
+from models.audeo.decoder_recipe import train_decoder
 from models.audeo.decoder_training import DecoderSettings, Performance, fit_decoder
-from models.audeo.evaluation import THRESHOLDS, notes_of, of_file, of_network, truth_of
+from models.audeo.evaluation import (
+    THRESHOLDS,
+    best_threshold,
+    notes_of,
+    of_file,
+    of_network,
+    truth_of,
+)
 from models.audeo.network import LOOK_AHEADS, PianoConfig, PianoNetwork
 from models.audeo.performances import make_performance
 from models.audeo.scores import Score, match
@@ -129,29 +136,20 @@ def test_it_learns_from_neighbours_what_no_threshold_tells(learned) -> None:
     assert decoded > plain + 0.15
 
 
-def test_it_is_levelled_to_the_threshold_of_the_network(learned) -> None:
-    (other,) = others = [doubtful(13)]
-    levelled = copy.deepcopy(learned)
-    scores = level_onsets(levelled, others, 0.65)
-    assert scores["onset F1 50 ms"] > scores["not decoded"]
-    found = torch.sigmoid(levelled.decode(other.logits)[:, :, 0]).numpy().transpose(0, 2, 1)
-    truth = truth_of(other.presses, other.times_s, other.counts)
-    with_its_own = match(notes_of(found, other.times_s, 0.65), truth).score.f1
-    assert with_its_own == pytest.approx(scores["onset F1 50 ms"], abs=0.03)
-
-
 def test_each_frame_of_the_file_is_decoded_as_in_training(decoder, tmp_path) -> None:
     torch.manual_seed(0)
     network = PianoNetwork(SMALL).eval()
     network.out.bias.data += 3 + torch.randn(len(network.out.bias))
-    facts = {"scores": {"onset F1 50 ms": 0.8}}
-    card = Card(system=SYSTEM, network=network_facts(SMALL), decoder=facts)
+    facts = {"not_decoded": {"onset F1 50 ms": 0.8}}
+    card = Card(
+        system=SYSTEM, network=network_facts(SMALL), scores={"onset F1 50 ms": 0.9}, decoder=facts,
+    )  # fmt: skip
     trained = Trained(network, card, decoder)
     random = np.random.default_rng(0)
     strips = random.integers(0, 256, (3, 12, 56, 624, 4)).astype(np.uint8)
     path = tmp_path / "piano.onnx"
     contract = export_piano(trained, "0" * 64, strips[:2], path)
-    assert [score.data for score in contract.scores] == ["performances"]
+    assert [score.value for score in contract.scores] == [0.9]
     assert {"answers", "traces"} <= {state.input for state in contract.states}
     run, _ = of_file(path)
     whole = of_network(network, 0, decoder)(strips[2], 0)
@@ -159,11 +157,11 @@ def test_each_frame_of_the_file_is_decoded_as_in_training(decoder, tmp_path) -> 
     assert not np.allclose(whole, of_network(network)(strips[2], 0), atol=1e-2)
     late = export_piano(trained, "0" * 64, strips[:2], path, look_ahead=1)
     assert "traces" not in {state.input for state in late.states}
-    assert not late.scores
+    assert [score.value for score in late.scores] == [0.8]
 
 
 def test_a_folder_gets_a_decoder_beside_its_network(tmp_path) -> None:
-    s = DecoderSettings(clips=0, performances=3, held_out=1, passes=1)
+    s = DecoderSettings(clips=0, performances=4, validation_clips=2, passes=1)
     seen = tmp_path / f"seen-by-{file_sha256(ZOO / 'piano' / WEIGHTS)[:8]}"
     seen.mkdir()
     for seed in range(4):
@@ -175,7 +173,12 @@ def test_a_folder_gets_a_decoder_beside_its_network(tmp_path) -> None:
     back = load_trained(out)
     assert back.decoder is not None
     assert back.card.decoder is not None
-    assert back.card.threshold == load_trained(ZOO / "piano").card.threshold
+    others = [load_clip(path) for path in sorted(tmp_path.glob("*.npz"))]
+    assert len(others) == 2
+    # Levelled, so that one threshold is the best with the decoder and without it.
+    assert back.card.threshold == best_threshold(others, of_network(back.network))
+    assert back.card.threshold == best_threshold(others, of_network(back.network, 0, back.decoder))
+    assert back.card.decoder["not_decoded"].keys() == back.card.scores.keys()
     logits = doubtful(9).logits
     torch.testing.assert_close(back.decoder.decode(logits), made.decoder.decode(logits))
 
