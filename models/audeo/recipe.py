@@ -206,7 +206,11 @@ def calibrate_piano(
     """
     before, teacher = load_trained(start), load_trained(TEACHER)
     s = settings or CalibrationSettings()
-    about = {"start": file_sha256(start / WEIGHTS), "unlabelled": video.name}
+    about = {
+        "start": file_sha256(start / WEIGHTS),
+        "teacher": file_sha256(TEACHER / WEIGHTS),
+        "unlabelled": video.name,
+    }
     claim_folder(folder, about, resume=False)
     began = time.monotonic()
     strips, times_s = read_video(video)
