@@ -3,9 +3,9 @@
 A network that answers late is surer than one that answers at once, and a larger network surer than
 a smaller one: neither has to run live here. What both together are sure of in the video is what the
 small one then learns, and the probability from which a note is believed becomes the one with which
-it agrees best with them at once. Only what reads a key from the features along the strip learns,
-and what remembers it: the features need to be computed only once, and nothing of what they tell of
-keys in general can be forgotten.
+it agrees best, at once, with all that they take for likely. Only what reads a key from the features
+along the strip learns, and what remembers it: the features need to be computed only once, and
+nothing of what they tell of keys in general can be forgotten.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from stream.music.keyboard import CENTRES_U, KEYS, LOWEST_PITCH, WHITES
 
 Probabilities = NDArray[np.float32]
 
-_SURE_ONSET, _NO_ONSET = 0.7, 0.1
+_SURE_ONSET, _LIKELY_ONSET, _NO_ONSET = 0.7, 0.5, 0.1
 _SURE_FRAME, _NO_FRAME = 0.8, 0.1
 _FEWEST_NOTES = 6
 _LEAD = 10
@@ -105,7 +105,8 @@ def calibrate(
     begun = Labels(*(getattr(labels, name)[:tried] for name in OUTPUTS))
     trial = _fit(network, features[:tried], begun, s, on_progress)
     found = opinion(trial, features, decoder=decoder)
-    begin = _agreeing(found, times_s, sure, float(times_s[tried]))
+    likely = notes_of(said, times_s, _LIKELY_ONSET)
+    begin = _agreeing(found, times_s, likely, float(times_s[tried]))
     used = _fit(network, features, labels, s, lambda n, loss: on_progress(s.updates + n, loss))
     return used, begin
 
@@ -186,10 +187,10 @@ def opinion(
 
 
 def _agreeing(
-    found: Probabilities, times_s: NDArray[np.float64], sure: tuple[Note, ...], after_s: float
+    found: Probabilities, times_s: NDArray[np.float64], likely: tuple[Note, ...], after_s: float
 ) -> float:
-    """Return from which probability notes agree best with the sure ones from a time on."""
-    truth = Truth(sure)
+    """Return from which probability notes agree best with likely ones from a time on."""
+    truth = Truth(likely)
     span_s = (after_s, float("inf"))
 
     def agreement(begin: float) -> float:
