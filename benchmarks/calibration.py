@@ -15,14 +15,14 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from benchmarks._results import JsonFile, Row, show, write_result
 from benchmarks._unknown_keyboards import PIECES, RATE_HZ, TAKE_S, filmed, keyboard
-from models.audeo.calibration import CalibrationSettings, calibrate, opinion
+from models.audeo.calibration import CalibrationSettings, calibrate, opinion, taught_by
 from models.audeo.evaluation import THRESHOLDS, notes_of
 from models.audeo.network import PianoNetwork, along
 from models.audeo.notes import Note, Truth, in_order
+from models.audeo.recipe import TEACHER
 from models.audeo.rendering.scores import read_scores
 from models.audeo.scores import Score, match
 from models.audeo.trained import Trained, load_trained
@@ -63,7 +63,7 @@ def run(
     if half not in HALVES:
         raise ConfigError(f"--half: it is development or held-back, found '{half}'.")
     torch.set_num_threads(1)
-    trained = load_trained(start)
+    trained, teacher = load_trained(start), load_trained(TEACHER).network
     console = Console()
     with TemporaryDirectory() as cache:
         scores = read_scores(PIECES, Path(cache))
@@ -76,10 +76,9 @@ def run(
             begin_s = TAKE_S * len(strips)
             notes += [Note(p.pitch, p.bottom_s + begin_s, p.release_s + begin_s) for p in presses]
             strips.append(seen)
-        began = time.process_time()
-        features = along(trained.network, np.concatenate(strips))
-        spent_s = (time.process_time() - began) / 2
-        measured.append(measure(f"{number} {board.kind}", trained, features, notes, spent_s))
+        measured.append(
+            measure(f"{number} {board.kind}", trained, teacher, np.concatenate(strips), notes)
+        )
     rows = table(measured)
     show(rows, console, "onset F1 in the second minute")
     conditions = {"half": half, "start": str(start), "rate_hz": RATE_HZ, "part_s": PART_S}
@@ -87,20 +86,34 @@ def run(
 
 
 def measure(
-    name: str, trained: Trained, features: Tensor, notes: Iterable[Note], spent_s: float = 0.0
+    name: str,
+    trained: Trained,
+    teacher: PianoNetwork,
+    strips: NDArray[np.uint8],
+    notes: Iterable[Note],
 ) -> Measured:
-    """Score a network as it is and used to the first part, on the second part of its features."""
-    times_s = np.arange(len(features)) / RATE_HZ
-    first = len(features) // 2
+    """Score a network as it is and used to the first half, on the second half of strips.
+
+    With its decoder, if it has one, as the exported file does.
+    """
+    times_s = np.arange(len(strips)) / RATE_HZ
+    first = len(strips) // 2
     truth = Truth(in_order(notes))
     began = time.process_time()
+    seen = along(trained.network, strips[:first])
     used, begin = calibrate(
-        trained.network, features[:first], times_s[:first], CalibrationSettings()
+        trained.network,
+        seen,
+        times_s[:first],
+        taught_by(trained.network, seen, teacher, strips[:first]),
+        CalibrationSettings(),
+        decoder=trained.decoder,
     )
-    spent_s += time.process_time() - began
+    spent_s = time.process_time() - began
+    features = along(trained.network, strips)
 
     def scores(network: PianoNetwork) -> dict[float, tuple[Score, Score]]:
-        found = opinion(network, features)
+        found = opinion(network, features, decoder=trained.decoder)
         span_s = (times_s[first], times_s[-1])
         by_threshold = {}
         for threshold in THRESHOLDS:

@@ -46,6 +46,10 @@ class PianoConfig:
     memory: int = 64
 
 
+LARGE = PianoConfig((48, 80, 96), 192, 160)
+"""Five times as large as usual: too slow to play with, but surer."""
+
+
 @dataclass
 class View:
     """What is carried from frame to frame of the picture; luma (B, 56, width) from 0 to 1.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.audeo.calibration import CalibrationSettings, calibrate
+from models.audeo.calibration import CalibrationSettings, calibrate, taught_by
 from models.audeo.collected import collected_clips
 from models.audeo.dataset import Stored, load_clip, make_clip, save_clip
 from models.audeo.decoder import Decoder
@@ -33,6 +33,9 @@ from stream.files import file_sha256
 from stream.music.collect.collecting import find_grid, look_into
 from stream.music.piano.strip import Rectifier, middle_of, side_of, with_side
 from stream.vision.video_file import VideoFile
+
+TEACHER = Path(__file__).parents[1] / "zoo" / "piano-large"
+"""Folder of a network that is too slow to play with, and surer."""
 
 VALIDATION = 1_000_000
 """Added to the seeds of clips that no network learns from."""
@@ -186,6 +189,7 @@ def calibrate_piano(
     video: Path,
     folder: Path,
     *,
+    settings: CalibrationSettings | None = None,
     on_progress: Report = lambda stage, done, total, loss: None,
 ) -> Trained:
     """Let a trained network get used to what an unlabelled video shows, and write its folder.
@@ -204,17 +208,23 @@ def calibrate_piano(
     ModelError
         There is no trained network to go on from.
     """
-    before = load_trained(start)
-    settings = CalibrationSettings()
-    about = {"start": file_sha256(start / WEIGHTS), "unlabelled": video.name}
+    before, teacher = load_trained(start), load_trained(TEACHER)
+    s = settings or CalibrationSettings()
+    about = {
+        "start": file_sha256(start / WEIGHTS),
+        "teacher": file_sha256(TEACHER / WEIGHTS),
+        "unlabelled": video.name,
+    }
     check_free(folder)
     began = time.monotonic()
     strips, times_s = read_video(video)
+    features = along(before.network, strips)
+    said = taught_by(before.network, features, teacher.network, strips)
     network, threshold = calibrate(
-        before.network, along(before.network, strips), times_s, settings,
-        lambda update, loss: on_progress("calibrating", update, 2 * settings.updates, loss),
+        before.network, features, times_s, said, s, decoder=before.decoder,
+        on_progress=lambda update, loss: on_progress("calibrating", update, 2 * s.updates, loss),
     )  # fmt: skip
-    training = {**asdict(settings), **about, "took_s": round(time.monotonic() - began, 1)}
+    training = {**asdict(s), **about, "took_s": round(time.monotonic() - began, 1)}
     card = msgspec.structs.replace(before.card, training=training, scores={}, threshold=threshold)
     trained = Trained(network, card, before.decoder)
     save_trained(folder, trained)
@@ -256,7 +266,7 @@ def _card(
     threshold, scores = judged(network, others)
     return Card(
         system=SYSTEM,
-        network=network_facts(recipe.network),
+        network=network_facts(network.config),
         threshold=threshold,
         trained_on={
             "name": "renderings",

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from models.audeo.decoder_recipe import train_decoder
+from models.audeo.network import LARGE, PianoConfig
 from models.audeo.recipe import Recipe, calibrate_piano, train_piano
 from models.audeo.training import TrainingSettings
 from stream.commands.output import check_folder
@@ -52,6 +53,10 @@ def train(
         bool,
         typer.Option("--decoder", help="Only train what decodes the network of --finetune."),
     ] = False,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="Five times as large: not to play with, but to teach."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that render, then draw batches.")
@@ -66,10 +71,12 @@ def train(
 
     With --finetune it goes on from a trained network, for fewer updates at a lower rate; with
     --share the weights end between those before and after. With --unlabelled instead, it only gets
-    used to a video, from which it learns what it is sure of; with --decoder, the network stays as
-    it is, and what corrects it is trained on what it says.
+    used to a video, from which it learns what it and a larger network together are sure of; with
+    --decoder, the network stays as it is, and what corrects it is trained on what it says.
     """
     torch.set_num_threads(threads)
+    if large and finetune is not None:
+        raise ConfigError("--finetune names a network that has its size; leave --large out.")
     _refuse_ignored(
         finetune, share, unlabelled, decoder,
         {"--collected": collected, "--rendered": rendered, "--clips": clips, "--updates": updates,
@@ -83,7 +90,7 @@ def train(
     check_folder("--out", out)
     training: dict[str, Any] = {} if finetune is None else {"updates": 400, "rate": 5e-4}
     training |= _given(updates=updates, batch=batch, rate=rate)
-    recipe = Recipe(training=TrainingSettings(seed=seed, **training))
+    recipe = Recipe(LARGE if large else PianoConfig(), TrainingSettings(seed=seed, **training))
     recipe = replace(recipe, **_given(clips=clips, share=share))
     console = Console()
     columns = (

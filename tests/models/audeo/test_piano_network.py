@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from exporters.audeo import export_piano
-from models.audeo.calibration import CalibrationSettings, calibrate, taught
+from models.audeo.calibration import CalibrationSettings, calibrate, taught, taught_by
 from models.audeo.crops import Crop, Labels, Light, batches_of, shown
 from models.audeo.dataset import Stored
+from models.audeo.decoder import Decoder
 from models.audeo.evaluation import THRESHOLDS, best_threshold, of_file, of_network, tally
 from models.audeo.network import (
     LOOK_AHEADS,
@@ -21,7 +22,7 @@ from models.audeo.network import (
     run_through,
     see,
 )
-from models.audeo.recipe import Recipe, read_video, train_piano
+from models.audeo.recipe import Recipe, calibrate_piano, train_piano
 from models.audeo.rendering.clip import film
 from models.audeo.rendering.looks import draw_look
 from models.audeo.rendering.performance import Written, perform
@@ -187,33 +188,83 @@ def film_of_a_scale(tmp_path_factory) -> Path:
     return path
 
 
-def test_a_network_gets_used_to_a_video_by_what_it_is_sure_of(film_of_a_scale) -> None:
-    network = load_trained(ZOO / "piano").network
-    shown, times_s = read_video(film_of_a_scale)
-    features = along(network, shown)
-    labels, sure = taught(network, features, times_s)
-    assert 20 <= len(sure) <= 40
-    assert (labels.onset >= 0).mean() > 0.9
+def test_a_network_gets_used_to_a_video_by_what_is_sure(film_of_a_scale, tmp_path) -> None:
+    start = load_trained(ZOO / "piano")
     losses: list[float] = []
-    settings = CalibrationSettings(updates=15, rate=3e-3)
-    used, begin = calibrate(
-        network, features, times_s, settings, lambda update, loss: losses.append(loss)
-    )
-    assert begin in THRESHOLDS
+    calibrate_piano(
+        ZOO / "piano", film_of_a_scale, tmp_path / "used",
+        settings=CalibrationSettings(updates=15, rate=3e-3),
+        on_progress=lambda stage, done, total, loss: losses.append(loss),
+    )  # fmt: skip
+    used = load_trained(tmp_path / "used")
+    assert used.card.threshold in THRESHOLDS
     assert len(losses) == 2 * 15
     assert np.mean(losses[-5:]) < np.mean(losses[15:20])
     changed = {
         name.split(".")[0]
-        for name, value in used.state_dict().items()
-        if not torch.equal(value, network.state_dict()[name])
+        for name, value in used.network.state_dict().items()
+        if not torch.equal(value, start.network.state_dict()[name])
     }
     assert changed == {"white", "black", "cell", "out"}
+    assert start.decoder is not None
+    assert used.decoder is not None
+    for kept, before in zip(used.decoder.parameters(), start.decoder.parameters(), strict=True):
+        torch.testing.assert_close(kept, before)
+
+
+def test_two_networks_teach_what_both_say_once_they_have_seen_what_comes_after(network) -> None:
+    larger = PianoNetwork(PianoConfig(channels=(6, 8, 8), features=12, memory=16)).eval()
+    shown = strips(12)
+    said = taught_by(network, along(network, shown), larger, shown)
+    late = [torch.sigmoid(run_through(one, shown))[4:, :, 3] for one in (network, larger)]
+    expected = (torch.stack(late).sum(0) / 2).numpy().transpose(0, 2, 1)
+    np.testing.assert_allclose(said[:8], expected, atol=1e-6)
+    assert said.shape == (12, 3, 88)
+
+
+def scale_said() -> tuple[np.ndarray, np.ndarray]:
+    """What teachers say of a scale (T, 3, 88), surely or not, and times."""
+    said = np.zeros((240, 3, 88), np.float32)
+    for number in range(22):
+        at = 10 + 10 * number
+        said[at : at + 2, 0, 30 + number] = 0.3 if number % 11 == 10 else 0.95
+        said[at : at + 8, 1, 30 + number] = 0.95
+    return said, np.arange(240) / 30
+
+
+def test_what_is_not_sure_is_not_taught() -> None:
+    labels, sure = taught(*scale_said())
+    assert len(sure) == 20
+    assert labels.onset[20, 31] == labels.onset[21, 31] == 1
+    assert labels.onset[19, 31] == labels.onset[110, 40] == -1
+    assert labels.onset[50, 31] == labels.frame[50, 31] == 0
+    assert labels.frame[24, 31] == 1
+
+
+class Faint(Decoder):
+    """A decoder that says of sure notes that they are even chances, and of others a bit less."""
+
+    def decode(self, logits: torch.Tensor, first: int = 0) -> torch.Tensor:
+        said, _ = scale_said()
+        faint = torch.from_numpy(np.where(said > 0.5, 0.5, np.where(said > 0.1, 0.42, 0.001)))
+        decoded = logits.clone()
+        decoded[:, :, 0] = torch.logit(faint.float()).permute(0, 2, 1)
+        return decoded
+
+
+def test_how_probable_a_note_must_be_is_chosen_for_what_the_decoder_says(network) -> None:
+    said, times_s = scale_said()
+    features = along(network, strips(len(said)))
+    settings = CalibrationSettings(updates=1)
+    _, begin = calibrate(network, features, times_s, said, settings, decoder=Faint())
+    assert 0.42 < begin <= 0.5
 
 
 def test_a_video_in_which_nothing_is_sure_teaches_nothing(network) -> None:
     quiet = along(network, np.full((60, 56, 624, 4), 128, np.uint8))
+    said = np.zeros((60, 3, 88), np.float32)
     with pytest.raises(ConfigError, match="sure of 0 notes in the first 40 frames"):
-        calibrate(network, quiet, np.arange(60) / 30, CalibrationSettings(updates=1))
+        calibrate(network, quiet, np.arange(60) / 30, said, CalibrationSettings(updates=1))
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tmp_path) -> None:
@@ -254,7 +305,7 @@ def test_a_share_of_new_weights_lies_between_the_networks_before_and_after(
     told: list[tuple[str, int, int]] = []
 
     def trained(share: float) -> Trained:
-        recipe = Recipe(SMALL, settings, clips=2, validation_clips=1, share=share)
+        recipe = Recipe(training=settings, clips=2, validation_clips=1, share=share)
         out = tmp_path / str(share)
         return train_piano(
             recipe, out, clips=clips, start=tmp_path / "before",
@@ -269,6 +320,12 @@ def test_a_share_of_new_weights_lies_between_the_networks_before_and_after(
         if name != "out.bias":  # Levelled afterwards.
             torch.testing.assert_close(found, 0.75 * old + 0.25 * new)
             assert not torch.equal(old, new)
+
+
+def test_a_network_to_go_on_from_keeps_its_size(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="has its size; leave --large out"):
+        train("audeo", out=tmp_path / "new", large=True, finetune=ZOO / "piano")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_share_of_new_weights_needs_old_ones(tmp_path) -> None:
