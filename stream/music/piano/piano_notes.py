@@ -20,7 +20,7 @@ from stream.units import to_ns
 BEGIN, END = 0.6, 0.4
 """Thresholds where neither the pipeline nor the model file says another."""
 
-# Networks are trained on 15 frames a second and more; a tenth is for times that are not exact.
+# Networks are trained on few clips that are slower; a tenth is for times that are not exact.
 _SLOW_NS = to_ns(1.1 / 15)
 
 
